@@ -1,0 +1,161 @@
+#include "base/arena.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+#define ALIGNMENT 16U
+
+struct arena_block {
+    struct arena_block *next;
+    size_t size; /* of the whole block, header included */
+};
+
+static_assert(sizeof(struct arena_block) % ALIGNMENT == 0, "a block's bytes must begin aligned");
+
+void arena_pool_init(struct arena_pool *pool, unsigned keep_max)
+{
+    *pool = (struct arena_pool){.keep_max = keep_max};
+}
+
+void arena_pool_fini(struct arena_pool *pool)
+{
+    while (pool->free != NULL) {
+        struct arena_block *block = pool->free;
+        pool->free = block->next;
+        mem_free(block);
+    }
+    pool->kept = 0;
+}
+
+void arena_init(struct arena *arena, struct arena_pool *pool)
+{
+    *arena = (struct arena){.pool = pool};
+}
+
+static struct arena_block *block_get(struct arena_pool *pool, size_t size)
+{
+    if (size == ARENA_BLOCK_BYTES && pool != NULL && pool->free != NULL) {
+        struct arena_block *block = pool->free;
+        pool->free = block->next;
+        pool->kept--;
+        return block;
+    }
+    struct arena_block *block = mem_raw(size);
+    block->size = size;
+    return block;
+}
+
+static void block_put(struct arena_pool *pool, struct arena_block *block)
+{
+    if (block->size == ARENA_BLOCK_BYTES && pool != NULL && pool->kept < pool->keep_max) {
+        block->next = pool->free;
+        pool->free = block;
+        pool->kept++;
+        return;
+    }
+    mem_free(block);
+}
+
+void arena_fini(struct arena *arena)
+{
+    while (arena->blocks != NULL) {
+        struct arena_block *block = arena->blocks;
+        arena->blocks = block->next;
+        block_put(arena->pool, block);
+    }
+    arena->at = NULL;
+    arena->end = NULL;
+    arena->bytes = 0;
+}
+
+/* A block of its own for what is large, put behind the newest block, whose rest stays usable. */
+static uint8_t *grow_own(struct arena *arena, size_t size)
+{
+    CHECK(size < SIZE_MAX / 2);
+    struct arena_block *own = block_get(NULL, size + sizeof *own + 1);
+    arena->bytes += own->size;
+    if (arena->blocks != NULL) {
+        own->next = arena->blocks->next;
+        arena->blocks->next = own;
+    } else {
+        own->next = NULL;
+        arena->blocks = own;
+    }
+    return (uint8_t *)(own + 1);
+}
+
+static uint8_t *grow(struct arena *arena, size_t size)
+{
+    if (size > (ARENA_BLOCK_BYTES - sizeof(struct arena_block)) / 2) {
+        return grow_own(arena, size);
+    }
+    struct arena_block *block = block_get(arena->pool, ARENA_BLOCK_BYTES);
+    arena->bytes += block->size;
+    block->next = arena->blocks;
+    arena->blocks = block;
+    uint8_t *result = (uint8_t *)(block + 1);
+    arena->at = result + size;
+    arena->end = (uint8_t *)block + block->size;
+    return result;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+    size_t pad = (ALIGNMENT - (uintptr_t)arena->at % ALIGNMENT) % ALIGNMENT;
+    size_t left = (size_t)(arena->end - arena->at);
+    uint8_t *result;
+    if (left >= pad && size <= left - pad && arena->at != NULL) {
+        result = arena->at + pad;
+        arena->at = result + size;
+    } else {
+        result = grow(arena, size);
+    }
+    return memset(result, 0, size);
+}
+
+uint8_t *arena_bytes(struct arena *arena, size_t size)
+{
+    if (arena->at != NULL && size <= (size_t)(arena->end - arena->at)) {
+        uint8_t *result = arena->at;
+        arena->at += size;
+        return result;
+    }
+    return grow(arena, size);
+}
+
+struct slice arena_dup(struct arena *arena, struct slice bytes)
+{
+    uint8_t *copy = arena_bytes(arena, bytes.len + 1);
+    if (bytes.len > 0) {
+        (void)memcpy(copy, bytes.at, bytes.len);
+    }
+    copy[bytes.len] = 0;
+    return slice_of(copy, bytes.len);
+}
+
+char *arena_text(struct arena *arena, struct slice bytes)
+{
+    uint8_t *copy = arena_bytes(arena, bytes.len + 1);
+    if (bytes.len > 0) {
+        (void)memcpy(copy, bytes.at, bytes.len);
+    }
+    copy[bytes.len] = 0;
+    return (char *)copy;
+}
+
+char *arena_printf(struct arena *arena, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    CHECK(len >= 0);
+    char *text = (char *)arena_bytes(arena, (size_t)len + 1);
+    va_start(args, format);
+    (void)vsnprintf(text, (size_t)len + 1, format, args);
+    va_end(args);
+    return text;
+}
