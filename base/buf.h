@@ -27,7 +27,8 @@ struct buf_piece;
 struct buf_pool {
     struct buf_chunk *free;
     struct buf_piece *free_pieces;
-    unsigned kept;         /* chunks in `free` */
+    unsigned kept; /* chunks in `free` */
+    unsigned kept_pieces;
     unsigned keep_max;     /* more go back to the heap */
     uint64_t bytes;        /* charged now: chunks that a buf holds */
     struct list borrowers; /* bufs with a piece borrowed from `lent` memory */
