@@ -31,7 +31,8 @@ enum codec_room {
 
 /* X(value, meaning) */
 #define CODEC_EVENTS(X)                                                                            \
-    X(HEAD, "a request's head, or a final response's; ev->message")                                \
+    X(HEAD,                                                                                        \
+      "a request's head, or a final response's (also 101, which opens a tunnel); ev->message")     \
     X(INTERIM, "a 1xx response; ev->message")                                                      \
     X(DATA, "body bytes; ev->data")                                                                \
     X(TRAILERS, "trailer fields; ev->message.headers; END follows")                                \
@@ -64,12 +65,14 @@ enum codec_event_kind {
     X(FIELD_SPACE, 400, 1, "space_before_colon")                                                   \
     X(OBS_FOLD, 400, 1, "obs_fold")                                                                \
     X(BARE_CR, 400, 1, "bare_cr")                                                                  \
+    X(BARE_LF, 400, 1, "bare_lf")                                                                  \
     X(NUL, 400, 1, "nul")                                                                          \
     X(HOST, 400, 1, "host")                                                                        \
     X(CONTENT_LENGTH, 400, 1, "content_length")                                                    \
     X(LENGTH_AND_CODING, 400, 1, "length_and_coding")                                              \
     X(CODING, 501, 1, "transfer_coding")                                                           \
     X(CODING_ORDER, 400, 1, "transfer_coding_order")                                               \
+    X(CODING_VERSION, 400, 1, "transfer_coding_in_1_0")                                            \
     X(CHUNK, 400, 1, "chunk")                                                                      \
     X(HEAD_LARGE, 431, 11, "head_too_large")                                                       \
     X(HEAD_COUNT, 431, 11, "too_many_fields")                                                      \
@@ -109,7 +112,7 @@ struct codec_event {
 
 /* X(value, meaning) */
 #define CODEC_COMMANDS(X)                                                                          \
-    X(HEAD, "a request's head or a final response's; cmd->message, cmd->end")                      \
+    X(HEAD, "a request's head or a final response's (also 101); cmd->message, cmd->end")           \
     X(INTERIM, "a 1xx response; cmd->message")                                                     \
     X(DATA, "body bytes from cmd->data, moved or borrowed as far as there is room; cmd->end")      \
     X(TRAILERS, "trailer fields, which end the message; cmd->message->headers")                    \
@@ -150,6 +153,9 @@ struct codec_ops {
     uint32_t (*open)(struct codec *);
     /* Body bytes that the stream may write now (HTTP/1: UINT32_MAX). */
     uint32_t (*window)(const struct codec *, uint32_t stream);
+    /* True when no stream is open and none can follow (Connection: close, GOAWAY, bad input):
+     * close the connection once its output is flushed. */
+    bool (*finished)(const struct codec *);
     void (*free)(struct codec *);
 };
 
@@ -185,6 +191,11 @@ static inline enum codec_room codec_write(struct codec *codec, struct buf *out,
 static inline uint32_t codec_open(struct codec *codec)
 {
     return codec->ops->open(codec);
+}
+
+static inline bool codec_finished(const struct codec *codec)
+{
+    return codec->ops->finished(codec);
 }
 
 /* Frees the codec; sets the caller's pointer to null. */

@@ -36,10 +36,14 @@ struct message {
     struct slice reason; /* HTTP/1 only; empty otherwise */
     /* Both. */
     struct headers headers;
-    uint64_t
-        content_length; /* MESSAGE_LENGTH_UNKNOWN: chunked, until close, or HTTP/2 without it */
-    bool has_body;      /* false: the head ends the message */
-    bool keep_alive;    /* HTTP/1: the sender lets the connection live on after this message */
+    /* As the sender said it, also where no body follows (HEAD, 304). MESSAGE_LENGTH_UNKNOWN: it
+     * said nothing: chunked, until close, HTTP/2 without it, or no body at all. */
+    uint64_t content_length;
+    bool has_body; /* false: the head ends the message, or a tunnel may follow it */
+    /* Read: the sender lets the connection live on after this message (HTTP/2: true). Written by a
+     * server codec of HTTP/1: false makes it say `Connection: close`; whoever passes on an
+     * upstream's head sets it anew, because it speaks of the other connection. */
+    bool keep_alive;
 };
 
 /* A copy whose bytes live in the arena; room for `extra` more header fields. */

@@ -1,0 +1,249 @@
+/* Names are recognised by a hash without collisions among ours (length, first, middle and last
+ * byte), then one compare of eight bytes at a time. A new id needs a line in headers.h and one in
+ * `slots` here; the unit test names a line that is missing, the compiler one that collides (then
+ * other factors are needed). A generated table (gperf) would say the same in 300 lines. */
+#include "http/headers.h"
+
+#include "base/check.h"
+
+#define NAME_BYTES 32 /* the longest of our names, rounded up to words */
+#define SLOTS      256
+#define SLOT(len, first, middle, last)                                                             \
+    (((len)*1u + ((first) | 0x20u) + ((last) | 0x20u) * 1u + ((middle) | 0x20u) * 13u) % SLOTS)
+
+struct known_name {
+    uint8_t text[NAME_BYTES]; /* zero behind the name */
+    uint8_t len;
+};
+
+static const struct known_name names[HEADER_ID_COUNT] = {
+#define X(id, name) [HEADER_##id] = {.text = name, .len = sizeof(name) - 1},
+    HEADER_IDS(X)
+#undef X
+};
+
+static const uint8_t slots[SLOTS] = {
+    [SLOT(4, 'h', 's', 't')] = HEADER_HOST,
+    [SLOT(14, 'c', '-', 'h')] = HEADER_CONTENT_LENGTH,
+    [SLOT(17, 't', '-', 'g')] = HEADER_TRANSFER_ENCODING,
+    [SLOT(10, 'c', 'c', 'n')] = HEADER_CONNECTION,
+    [SLOT(10, 'k', 'a', 'e')] = HEADER_KEEP_ALIVE,
+    [SLOT(16, 'p', 'n', 'n')] = HEADER_PROXY_CONNECTION,
+    [SLOT(7, 'u', 'r', 'e')] = HEADER_UPGRADE,
+    [SLOT(2, 't', 'e', 'e')] = HEADER_TE,
+    [SLOT(7, 't', 'i', 'r')] = HEADER_TRAILER,
+    [SLOT(6, 'e', 'e', 't')] = HEADER_EXPECT,
+    [SLOT(14, 'h', 'e', 's')] = HEADER_HTTP2_SETTINGS,
+    [SLOT(4, 'd', 't', 'e')] = HEADER_DATE,
+    [SLOT(6, 's', 'v', 'r')] = HEADER_SERVER,
+    [SLOT(3, 'v', 'i', 'a')] = HEADER_VIA,
+    [SLOT(6, 'c', 'k', 'e')] = HEADER_COOKIE,
+    [SLOT(12, 'c', 't', 'e')] = HEADER_CONTENT_TYPE,
+    [SLOT(10, 'u', 'a', 't')] = HEADER_USER_AGENT,
+    [SLOT(11, 'r', '-', 'r')] = HEADER_RETRY_AFTER,
+    [SLOT(12, 'p', 's', 's')] = HEADER_PROXY_STATUS,
+    [SLOT(12, 'x', 'e', 'd')] = HEADER_X_REQUEST_ID,
+    [SLOT(15, 'x', 'r', 'r')] = HEADER_X_FORWARDED_FOR,
+    [SLOT(17, 'x', 'd', 'o')] = HEADER_X_FORWARDED_PROTO,
+    [SLOT(16, 'x', 'd', 't')] = HEADER_X_FORWARDED_HOST,
+    [SLOT(23, 'x', '-', 't')] = HEADER_X_FORWARDED_CLIENT_CERT,
+    [SLOT(11, 't', 'p', 't')] = HEADER_TRACEPARENT,
+    [SLOT(10, 't', 's', 'e')] = HEADER_TRACESTATE,
+    [SLOT(2, 'b', '3', '3')] = HEADER_B3,
+    [SLOT(12, 'x', 'r', 'd')] = HEADER_X_B3_TRACEID,
+    [SLOT(11, 'x', 's', 'd')] = HEADER_X_B3_SPANID,
+    [SLOT(17, 'x', 'e', 'd')] = HEADER_X_B3_PARENTSPANID,
+    [SLOT(12, 'x', 'a', 'd')] = HEADER_X_B3_SAMPLED,
+    [SLOT(10, 'x', 'f', 's')] = HEADER_X_B3_FLAGS,
+    [SLOT(11, 'g', 's', 's')] = HEADER_GRPC_STATUS,
+    [SLOT(12, 'g', 'e', 'e')] = HEADER_GRPC_MESSAGE,
+    [SLOT(12, 'g', 'i', 't')] = HEADER_GRPC_TIMEOUT,
+    [SLOT(22, 'g', 'p', 's')] = HEADER_GRPC_RETRY_PUSHBACK_MS,
+    [SLOT(16, 'x', 'r', 'n')] = HEADER_X_ENVOY_RETRY_ON,
+    [SLOT(19, 'x', 'a', 's')] = HEADER_X_ENVOY_MAX_RETRIES,
+    [SLOT(30, 'x', 'm', 's')] = HEADER_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+    [SLOT(30, 'x', 'd', 's')] = HEADER_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+    [SLOT(21, 'x', 't', 't')] = HEADER_X_ENVOY_ATTEMPT_COUNT,
+    [SLOT(14, 'x', 'o', 'e')] = HEADER_X_PILLION_CASE,
+};
+
+/* Equal but for the case of letters. `known` is lower case; a letter there has bit 0x40, which
+ * digits and '-' have not: only then may the bytes differ by 0x20. */
+static bool word_matches(uint64_t word, uint64_t known)
+{
+    uint64_t may_differ = (known & UINT64_C(0x4040404040404040)) >> 1;
+    return ((word ^ known) & ~may_differ) == 0;
+}
+
+static bool name_matches(struct slice name, const struct known_name *known)
+{
+    size_t at = 0;
+    for (; at + 8 <= name.len; at += 8) {
+        uint64_t word;
+        uint64_t known_word;
+        memcpy(&word, name.at + at, 8);
+        memcpy(&known_word, known->text + at, 8);
+        if (!word_matches(word, known_word)) {
+            return false;
+        }
+    }
+    for (; at < name.len; at++) {
+        if (slice_lower(name.at[at]) != known->text[at]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum header_id header_id_of(struct slice name)
+{
+    if (name.len == 0) {
+        return HEADER_OTHER;
+    }
+    unsigned id =
+        slots[SLOT((unsigned)name.len, name.at[0], name.at[name.len / 2], name.at[name.len - 1])];
+    if (names[id].len != name.len || !name_matches(name, &names[id])) {
+        return HEADER_OTHER;
+    }
+    return (enum header_id)id;
+}
+
+struct slice header_name(enum header_id id)
+{
+    CHECK(id < HEADER_ID_COUNT);
+    return slice_of(names[id].text, names[id].len);
+}
+
+struct header *headers_find(const struct headers *headers, enum header_id id)
+{
+    CHECK(id != HEADER_OTHER);
+    for (unsigned i = 0; i < headers->count; i++) {
+        struct header *field = &headers->field[i];
+        if (field->id == id && !field->dropped) {
+            return field;
+        }
+    }
+    return NULL;
+}
+
+static bool is_field(const struct header *field, enum header_id id, struct slice name)
+{
+    return !field->dropped && field->id == id &&
+           (id != HEADER_OTHER || slice_eq_nocase(field->name, name));
+}
+
+struct header *headers_find_name(const struct headers *headers, struct slice name)
+{
+    enum header_id id = header_id_of(name);
+    for (unsigned i = 0; i < headers->count; i++) {
+        if (is_field(&headers->field[i], id, name)) {
+            return &headers->field[i];
+        }
+    }
+    return NULL;
+}
+
+struct slice headers_value(const struct headers *headers, enum header_id id)
+{
+    const struct header *field = headers_find(headers, id);
+    return field != NULL ? field->value : (struct slice){NULL, 0};
+}
+
+bool headers_add(struct headers *headers, struct arena *arena, struct slice name,
+                 struct slice value)
+{
+    CHECK(headers->count <= headers->capacity);
+    if (headers->count >= HEADERS_MAX) {
+        return false;
+    }
+    if (headers->count == headers->capacity) {
+        unsigned wanted = headers->capacity < 8 ? 16 : headers->capacity * 2U;
+        unsigned capacity = wanted < HEADERS_MAX ? wanted : HEADERS_MAX;
+        struct header *grown = ARENA_ARRAY(arena, struct header, capacity);
+        if (headers->count > 0) {
+            memcpy(grown, headers->field, headers->count * sizeof *grown);
+        }
+        headers->field = grown;
+        headers->capacity = (uint16_t)capacity;
+    }
+    headers->field[headers->count++] =
+        (struct header){.name = name, .value = value, .id = (uint8_t)header_id_of(name)};
+    return true;
+}
+
+void headers_drop(struct headers *headers, enum header_id id)
+{
+    CHECK(id != HEADER_OTHER);
+    for (unsigned i = 0; i < headers->count; i++) {
+        if (headers->field[i].id == id) {
+            headers->field[i].dropped = true;
+        }
+    }
+}
+
+void headers_drop_name(struct headers *headers, struct slice name)
+{
+    enum header_id id = header_id_of(name);
+    for (unsigned i = 0; i < headers->count; i++) {
+        if (is_field(&headers->field[i], id, name)) {
+            headers->field[i].dropped = true;
+        }
+    }
+}
+
+/* One block for all bytes: a copy costs two allocations, whatever the number of fields. */
+void headers_copy(struct headers *to, struct arena *arena, const struct headers *from,
+                  unsigned extra)
+{
+    CHECK(to != from);
+    unsigned kept = 0;
+    size_t bytes = 0;
+    for (unsigned i = 0; i < from->count; i++) {
+        const struct header *field = &from->field[i];
+        if (!field->dropped) {
+            kept++;
+            bytes += field->name.len + field->value.len;
+        }
+    }
+    unsigned capacity = kept + extra < HEADERS_MAX ? kept + extra : HEADERS_MAX;
+    capacity = capacity > kept ? capacity : kept;
+    *to = (struct headers){.capacity = (uint16_t)capacity};
+    if (capacity == 0) {
+        return;
+    }
+    to->field = ARENA_ARRAY(arena, struct header, capacity);
+    uint8_t *at = arena_bytes(arena, bytes > 0 ? bytes : 1);
+    for (unsigned i = 0; i < from->count; i++) {
+        if (from->field[i].dropped) {
+            continue;
+        }
+        struct header *copy = &to->field[to->count++];
+        *copy = from->field[i];
+        memcpy(at, copy->name.at, copy->name.len);
+        copy->name.at = at;
+        at += copy->name.len;
+        if (copy->value.len > 0) {
+            memcpy(at, copy->value.at, copy->value.len);
+        }
+        copy->value.at = at;
+        at += copy->value.len;
+    }
+}
+
+bool headers_has_token(const struct headers *headers, enum header_id id, struct slice token)
+{
+    CHECK(id != HEADER_OTHER);
+    for (unsigned i = 0; i < headers->count; i++) {
+        const struct header *field = &headers->field[i];
+        if (field->id != id || field->dropped) {
+            continue;
+        }
+        struct slice rest = field->value;
+        while (rest.at != NULL) {
+            if (slice_eq_nocase(slice_trim(slice_cut(&rest, ',')), token)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
