@@ -36,4 +36,6 @@ int check_mutant(int number);
 /* The struct that holds `member` at `pointer`. */
 #define CONTAINER_OF(pointer, type, member)                                                        \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+#define CONTAINER_OF_CONST(pointer, type, member)                                                  \
+    ((const type *)(const void *)((const char *)(pointer)-offsetof(type, member)))
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))

@@ -74,6 +74,9 @@ struct net_ops {
     struct net_listener *(*listen)(struct loop *, const struct addr *, int backlog, struct error *);
     void (*local)(const struct net_listener *,
                   struct addr *); /* where it listens: port 0 was chosen */
+    /* Whether waiting connections post the owner; off at first, and while file descriptors are used
+     * up. */
+    void (*accepting)(struct net_listener *, bool accepting);
     void (*unlisten)(struct net_listener **);
     /* `from`: null or the source address to bind. The first write event completes it; net_error
      * tells. */
