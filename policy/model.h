@@ -1,0 +1,161 @@
+#pragma once
+/* One picture of the mesh: services by host and by address, their endpoints, which rule holds for
+ * which host, which mutual TLS mode for which workload. Built whole from the objects in force and
+ * never changed; it holds a reference to each of them. What depends on who asks (sourceLabels,
+ * localities, the caller's namespace) is policy/translate's. One thread. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/check.h"
+#include "base/slice.h"
+#include "policy/object.h"
+
+struct model_options {
+    const char *trust_domain;   /* null: cluster.local */
+    const char *root_namespace; /* null: pillion-system; istio-system is taken as the same */
+    const char *cluster_domain; /* null: cluster.local, as in NAME.NS.svc.cluster.local */
+    bool block_unknown; /* outbound to what the mesh does not know: BLOCK, not PASSTHROUGH */
+};
+
+/* An address in the form that keys are compared in: 16 bytes, IPv4 mapped. */
+struct model_addr {
+    uint8_t bytes[16];
+};
+
+/* A thing with an address that runs an application: a WorkloadEntry, or an address of an
+ * EndpointSlice or Endpoints that no WorkloadEntry has. */
+struct model_workload {
+    const struct object *object;
+    const char *namespace;
+    const char *name;
+    const char *address; /* canonical text (RFC 5952) */
+    struct model_addr addr;
+    const char *network; /* "" by default */
+    struct labels labels;
+    const char *identity; /* spiffe://...; null where the service account is not known */
+    const char *uid;      /* "" where it is not known */
+    const char *region;   /* "" where it is not known; zone and sub_zone too */
+    const char *zone;
+    const char *sub_zone;
+    uint32_t weight; /* at least 1 */
+    bool mesh_tls;   /* label security.istio.io/tlsMode: istio */
+};
+
+struct model_endpoint {
+    const struct model_workload *workload;
+    const struct object *object; /* that made it an endpoint of this port */
+    uint32_t port;               /* of the application, as captured */
+    bool ready;
+};
+
+enum model_protocol {
+    MODEL_PROTOCOL_AUTO,
+    MODEL_PROTOCOL_TCP,
+    MODEL_PROTOCOL_HTTP1,
+    MODEL_PROTOCOL_HTTP2,
+    MODEL_PROTOCOL_TLS,
+};
+
+struct model_port {
+    const struct service_port *spec;
+    uint32_t number;
+    const char *name; /* "" where it has none */
+    enum model_protocol protocol;
+    struct model_endpoint *endpoints;
+    size_t endpoint_count;
+};
+
+struct model_service {
+    const struct object *object;
+    const char *host; /* "order-service.default.svc.cluster.local" */
+    const char *namespace;
+    const char *name;
+    const char **addresses; /* canonical texts of the cluster IPs */
+    struct model_addr *addrs;
+    size_t address_count; /* 0: headless */
+    struct model_port *ports;
+    size_t port_count;
+};
+
+struct model;
+
+/* `objects`: at most one for each id; a reference to each is taken. options may be null. */
+struct model *model_new(struct object *const *objects, size_t count,
+                        const struct model_options *options) MUST_USE;
+void model_free(struct model **model);
+
+/* Borrowed from the model, like all that follows. Texts in it are never null. */
+const struct model_options *model_get_options(const struct model *model);
+/* The newest generation of all its objects. */
+uint64_t model_generation(const struct model *model);
+const struct object *const *model_get_objects(const struct model *model, size_t *count);
+const struct model_service *const *model_get_services(const struct model *model, size_t *count);
+const struct model_workload *const *model_get_workloads(const struct model *model, size_t *count);
+
+/* The service of a whole host name, in lower case; null when there is none. */
+const struct model_service *model_find_service(const struct model *model, struct slice host);
+/* The service that owns a cluster IP. */
+const struct model_service *model_find_vip(const struct model *model,
+                                           const struct model_addr *addr);
+/* The workload at an address of a network. */
+const struct model_workload *model_find_workload(const struct model *model, const char *network,
+                                                 const struct model_addr *addr);
+/* By namespace and name of the WorkloadEntry. */
+const struct model_workload *model_find_workload_named(const struct model *model,
+                                                       const char *namespace, const char *name);
+/* The port with that number; null when the service has none. */
+const struct model_port *model_find_port(const struct model_service *service, uint32_t number);
+/* The longest prefix around `addr` (bits of 128) in which the model knows no address: an answer
+ * for `addr` holds for all of it. At least `floor`. */
+unsigned model_free_prefix(const struct model *model, const struct model_addr *addr,
+                           unsigned floor);
+
+/* A name as written in an object or an authority, seen from a namespace: "order-service" ->
+ * "order-service.<namespace>.svc.cluster.local"; a name of several labels is completed when it is
+ * NAME.NAMESPACE[.svc] of a service that exists, else kept. Lower case, without a final dot. */
+const char *model_full_host(const struct model *model, struct arena *arena, struct slice name,
+                            const char *namespace);
+
+/* The VirtualService in force for a host: its exact name wins over the longest wildcard, the older
+ * object over the younger; null when there is none. */
+const struct object *model_virtual_service(const struct model *model, const char *host);
+/* The DestinationRule for a host, as seen by a caller in `namespace`: of the caller's namespace,
+ * else of the service's, else of the root's; an exact name hides a wildcard whole. `service` may be
+ * null. */
+const struct object *model_destination_rule(const struct model *model, const char *host,
+                                            const struct model_service *service,
+                                            const char *namespace);
+/* Others that claim the same host and are ignored, for warnings: walks pairs. */
+struct model_conflict {
+    const struct object *winner;
+    const struct object *ignored;
+    const char *host;
+};
+const struct model_conflict *model_get_conflicts(const struct model *model, size_t *count);
+
+/* The mode for a workload's port (of the application); never UNSET. `*object` gets the
+ * PeerAuthentication that says so, null where none does; object may be null. */
+enum mtls_mode model_mtls_mode(const struct model *model, const char *namespace,
+                               const struct labels *labels, uint32_t port,
+                               const struct object **object);
+
+/* Ports of services that a workload serves (service and port pairs), in the order of hosts. */
+struct model_served {
+    const struct model_service *service;
+    const struct model_port *port;
+    uint32_t target; /* port of the application */
+};
+const struct model_served *model_get_served(const struct model *model,
+                                            const struct model_workload *workload, size_t *count);
+
+/* The subset of a rule; null when it has none of that name. */
+const struct subset *model_find_subset(const struct object *rule, const char *name);
+
+/* Parses "10.96.0.10", "fd00::1", "::ffff:10.0.0.1"; false when it is no address. */
+bool model_addr_parse(struct slice text, struct model_addr *addr) MUST_USE;
+/* RFC 5952 (IPv4 where it is mapped). */
+const char *model_addr_text(struct arena *arena, const struct model_addr *addr);
+bool model_addr_is_v4(const struct model_addr *addr);
