@@ -1,0 +1,38 @@
+#pragma once
+/* The arithmetic of time limits: which deadline a request has, which an attempt, and what is told
+ * to the next hop. Pure; any thread. All times in microseconds of the loop's clock; 0: none. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "http/message.h"
+#include "sidecar/config/snapshot.h"
+#include "sidecar/fail.h"
+
+struct timeout_plan {
+    uint64_t deadline_us;  /* of the whole request */
+    enum fail on_deadline; /* ROUTE_TIMEOUT, DEADLINE (the caller's own), MAX_DURATION */
+    uint64_t try_us;       /* of each attempt */
+    uint64_t try_idle_us;
+    uint64_t idle_us; /* nothing moves; until the final head is passed on */
+};
+
+/* `now_us` is when the request's head was complete. The caller's limits are honoured as the route
+ * says: grpc-timeout where honour_grpc_timeout, x-envoy-upstream-rq-timeout-ms (milliseconds; 0:
+ * none) where `trust_envoy_headers`; x-envoy-expected-rq-timeout-ms, what the hop before has left,
+ * always, and only to shorten. `default_idle_us` and `default_max_us` are the listener's. */
+void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
+                  const struct message *request, bool trust_envoy_headers, uint64_t now_us,
+                  uint64_t default_idle_us, uint64_t default_max_us);
+
+/* When the attempt that starts now ends at latest; *fail says what that is then. */
+uint64_t timeout_of_try(const struct timeout_plan *plan, uint64_t now_us, enum fail *fail);
+/* What the next hop is told in x-envoy-expected-rq-timeout-ms: the shorter of what is left of the
+ * request and one attempt's limit, in milliseconds, at least 1. 0: no limit, no header. */
+uint64_t timeout_expected_ms(const struct timeout_plan *plan, uint64_t now_us);
+/* grpc-timeout (gRPC over HTTP/2: at most eight digits and H M S m u n). */
+bool timeout_parse_grpc(struct slice text, uint64_t *timeout_us) MUST_USE;
+#define TIMEOUT_GRPC_TEXT_MAX 12
+/* The same for what is left, rounded down to the finest unit that fits eight digits; text is
+ * null-terminated. */
+void timeout_format_grpc(uint64_t left_us, char text[TIMEOUT_GRPC_TEXT_MAX]);

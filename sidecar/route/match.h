@@ -1,0 +1,30 @@
+#pragma once
+/* Does a request (or a response, for retriable headers) fit one match of the configuration? Pure;
+ * any thread. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "http/message.h"
+#include "sidecar/config/snapshot.h"
+
+bool match_string(const struct string_match *match, struct slice value) MUST_USE;
+/* A field that came in several lines fits when one of its lines does; with `invert`, when none
+ * does (measured against Envoy under istiod). */
+bool match_header(const struct header_match *match, const struct message *message) MUST_USE;
+/* All of them. */
+bool match_headers(const struct header_match *matches, size_t count,
+                   const struct message *message) MUST_USE;
+/* Values are compared as they stand in the query, undecoded (Envoy). */
+bool match_query(const struct query_match *match, struct slice query) MUST_USE;
+/* The chance that `draw` (uniform) is within the fraction. */
+bool match_fraction(const struct fraction *fraction, uint64_t draw) MUST_USE;
+/* The whole of a route's match (Envoy route.proto, RouteMatch). */
+bool match_route(const struct route_match *match, const struct message *request,
+                 uint64_t draw) MUST_USE;
+
+/* The path without its query, and the query without its '?'. */
+struct slice match_path_of(const struct message *request);
+struct slice match_query_of(const struct message *request);
+/* content-type application/grpc, alone or with a suffix ("+proto") or parameter. */
+bool match_is_grpc(const struct message *message) MUST_USE;
