@@ -1,20 +1,38 @@
 #include "base/clock.h"
 
+#include <stdio.h>
 #include <time.h>
 
-static uint64_t read_us(clockid_t clock)
+#include "base/check.h"
+
+#define US_PER_S 1000000U
+
+/* 9999-12-31T23:59:59.999999Z */
+#define LAST_US (253402300800U * (uint64_t)US_PER_S - 1)
+
+static uint64_t read_clock(clockid_t which)
 {
-    struct timespec at;
-    (void)clock_gettime(clock, &at);
-    return (uint64_t)at.tv_sec * 1000000U + (uint64_t)at.tv_nsec / 1000U;
+    struct timespec now;
+    CHECK(clock_gettime(which, &now) == 0);
+    return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / 1000;
 }
 
 uint64_t clock_monotonic_us(void)
 {
-    return read_us(CLOCK_MONOTONIC);
+    return read_clock(CLOCK_MONOTONIC);
 }
 
 uint64_t clock_wall_us(void)
 {
-    return read_us(CLOCK_REALTIME);
+    return read_clock(CLOCK_REALTIME);
+}
+
+void clock_text(uint64_t wall_us, char text[CLOCK_TEXT_BYTES])
+{
+    struct tm parts;
+    wall_us = wall_us < LAST_US ? wall_us : LAST_US;
+    time_t seconds = (time_t)(wall_us / US_PER_S);
+    CHECK(gmtime_r(&seconds, &parts) != NULL);
+    size_t len = strftime(text, CLOCK_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &parts);
+    (void)snprintf(text + len, CLOCK_TEXT_BYTES - len, ".%06uZ", (unsigned)(wall_us % US_PER_S));
 }

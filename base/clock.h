@@ -1,10 +1,18 @@
 #pragma once
-/* The only reader of the system's clocks. Everything else takes the loop's `now_us` or is told the
- * time. */
+/* The only place that reads the kernel's clocks. Whoever decides gets `now` as a parameter (a loop
+ * reads it once a tick); these are for the loop itself, for the log, and for start-up. Any thread.
+ */
 
+#include <stddef.h>
 #include <stdint.h>
 
-/* Microseconds since an unknown start; never goes back. */
+/* Microseconds since an arbitrary point; never goes back. */
 uint64_t clock_monotonic_us(void);
-/* Microseconds since 1970-01-01 UTC. */
+/* Microseconds since 1970-01-01T00:00:00Z, leap seconds not counted; may jump. */
 uint64_t clock_wall_us(void);
+
+#define CLOCK_TEXT_BYTES 28 /* "2026-11-20T14:15:53.123456Z" and the zero byte */
+
+/* Writes a wall time as RFC 3339 in UTC with microseconds; after the year 9999 the last instant of
+ * that year. */
+void clock_text(uint64_t wall_us, char text[CLOCK_TEXT_BYTES]);

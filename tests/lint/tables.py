@@ -76,8 +76,9 @@ CALLS = (
     ("pthread_create thrd_create", ("base/thread*.c", "sidecar/worker*.c", "tests"),
      "a worker or the admin loop"),
     ("socket socketpair accept accept4 listen bind connect recv recvfrom recvmsg send sendto"
-     " sendmsg epoll_create1 epoll_ctl epoll_wait poll select", (*_SOCKETS, "tests"),
+     " sendmsg epoll_create1 epoll_ctl epoll_wait select", (*_SOCKETS, "tests"),
      "base/net.h: above it a connection is opaque"),
+    ("poll", (*_SOCKETS, "base/log.c", "tests"), "base/net.h; the log asks whether its reader is ready"),
     ("loop_watch", ("base/*", "sidecar/upstream/resolve*.c", "control/fetch*.c",
                     "control/source/files*.c", "tests"), "base/net.h"),
     ("protobuf_c_message_unpack *__unpack", ("xds/decode.c", "tests"), "xds/decode.h: it bounds first"),
@@ -88,6 +89,7 @@ CALLS = (
 MUTABLE_GLOBALS = (
     ("base/check.c", "*", "the exchange that runs now, thread-local"),
     ("base/alloc.c", "*", "the counters of allocation, thread-local"),
+    ("base/log.c", "*", "the process's one log: set before threads, atomic afterwards"),
 )
 
 # Our own layers, whose code is linted. Tests are formatted, and may not call what nobody may.
