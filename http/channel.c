@@ -1,0 +1,484 @@
+#include "http/channel.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "http/raw.h"
+
+/* ---- streams of a channel ---- */
+
+static struct stream **bucket_of(struct channel *channel, uint32_t id)
+{
+    return &channel
+                ->buckets[(id >> 1) % CHANNEL_BUCKETS]; /* a side's ids are all odd or all even */
+}
+
+static struct stream *find_stream(struct channel *channel, uint32_t id)
+{
+    struct stream *stream = *bucket_of(channel, id);
+    while (stream != NULL && stream->id != id) {
+        stream = stream->next_in_bucket;
+    }
+    return stream;
+}
+
+static void wake(struct stream *stream, unsigned event)
+{
+    stream->events |= (uint16_t)event;
+    if (stream->owner != NULL && stream->channel != NULL) {
+        /* One exchange a connection: it runs next, while what was received is still in the receive
+         * buffer. */
+        if (stream->channel->codec->ops->multiplexes) {
+            loop_post(stream->channel->loop, stream->owner);
+        } else {
+            loop_post_next(stream->channel->loop, stream->owner);
+        }
+    }
+}
+
+void stream_init(struct stream *stream, struct loop *loop, struct arena *arena, struct task *owner)
+{
+    *stream = (struct stream){.owner = owner, .arena = arena};
+    buf_init(&stream->in, &loop->bufs);
+}
+
+void stream_attach(struct stream *stream, struct channel *channel, uint32_t id)
+{
+    CHECK(stream->channel == NULL);
+    CHECK(id != 0);
+    stream->channel = channel;
+    stream->id = id;
+    struct stream **bucket = bucket_of(channel, id);
+    stream->next_in_bucket = *bucket;
+    *bucket = stream;
+    channel->stream_count++;
+}
+
+static void update_pause(struct channel *channel, bool paused)
+{
+    channel->paused = paused;
+    if (channel->gone || channel->eof) {
+        return;
+    }
+    struct net_conn *net = channel->conn->net;
+    unsigned without = net->wanted & ~(unsigned)NET_READ;
+    net_want(net, paused ? without : without | NET_READ);
+    if (!paused && ((net->ready & NET_READ) != 0 || conn_pending(channel->conn))) {
+        loop_post(channel->loop, channel->owner);
+    }
+}
+
+void stream_detach(struct stream *stream)
+{
+    struct channel *channel = stream->channel;
+    if (channel == NULL) {
+        return;
+    }
+    struct stream **at = bucket_of(channel, stream->id);
+    while (*at != stream) {
+        CHECK(*at != NULL);
+        at = &(*at)->next_in_bucket;
+    }
+    *at = stream->next_in_bucket;
+    list_remove(&stream->blocked);
+    stream->channel = NULL;
+    CHECK(channel->stream_count > 0);
+    channel->stream_count--;
+    if (channel->codec->ops->multiplexes) {
+        if (stream->in.len > 0) {
+            /* Nobody will drain it: its bytes count as read for the connection's window. */
+            buf_clear(&stream->in);
+        }
+        return;
+    }
+    if (channel->paused) {
+        update_pause(channel, false);
+    }
+    /* The next pipelined request may be in the tail; and the owner decides whether the connection
+     * lives on. */
+    channel->again = channel->tail_len > 0;
+    loop_post(channel->loop, channel->owner);
+}
+
+void stream_fini(struct stream *stream)
+{
+    stream_detach(stream);
+    buf_clear(&stream->in);
+}
+
+/* ---- life ---- */
+
+static void run_flush(struct task *task)
+{
+    struct channel *channel = CONTAINER_OF(task, struct channel, flush);
+    if (channel_flush(channel) == IO_RESET) {
+        loop_post(channel->loop, channel->owner);
+    }
+}
+
+void channel_init(struct channel *channel, struct loop *loop, struct conn **conn,
+                  struct codec **codec, struct task *owner)
+{
+    *channel = (struct channel){
+        .loop = loop, .conn = *conn, .codec = *codec, .owner = owner, .flush.run = run_flush};
+    *conn = NULL;
+    *codec = NULL;
+    buf_init(&channel->out, &loop->bufs);
+    list_init(&channel->blocked);
+    channel->conn->net->owner = owner;
+}
+
+void channel_lose_streams(struct channel *channel)
+{
+    for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
+        while (channel->buckets[i] != NULL) {
+            struct stream *stream = channel->buckets[i];
+            channel->buckets[i] = stream->next_in_bucket;
+            list_remove(&stream->blocked);
+            stream->events |= STREAM_LOST;
+            stream->channel = NULL;
+            if (stream->owner != NULL) {
+                loop_post(channel->loop, stream->owner);
+            }
+        }
+    }
+    channel->stream_count = 0;
+}
+
+void channel_fini(struct channel *channel, bool reset)
+{
+    channel_lose_streams(channel);
+    task_cancel(&channel->flush);
+    if (reset) {
+        conn_reset(&channel->conn);
+    } else {
+        conn_close(&channel->conn);
+    }
+    codec_free(&channel->codec);
+    buf_clear(&channel->out);
+    FREE(channel->tail);
+    channel->tail_len = 0;
+}
+
+bool channel_finished(const struct channel *channel)
+{
+    return channel->stream_count == 0 && codec_finished(channel->codec);
+}
+
+/* ---- reading ---- */
+
+void channel_begin(struct channel *channel)
+{
+    channel->filled = false;
+}
+
+static bool readable(const struct channel *channel)
+{
+    return !channel->paused && !channel->eof && !channel->gone &&
+           ((channel->conn->net->ready & NET_READ) != 0 || conn_pending(channel->conn));
+}
+
+/* Puts the tail and one receive behind it into the shared buffer. */
+static enum io fill(struct channel *channel)
+{
+    struct span span = loop_recv_span(channel->loop);
+    size_t have = channel->tail_len;
+    CHECK(have < span.len);
+    if (have > 0) {
+        (void)memcpy(span.at, channel->tail, have);
+        FREE(channel->tail);
+        channel->tail_len = 0;
+    }
+    channel->input = slice_of(span.at, have);
+    if (!readable(channel)) {
+        return IO_OK;
+    }
+    size_t got = 0;
+    enum io result = conn_recv(channel->conn, (struct span){span.at + have, span.len - have}, &got);
+    channel->input.len += got;
+    channel->bytes_in += got;
+    return result;
+}
+
+/* What the codec did not take is kept for the next run. */
+static void keep_rest(struct channel *channel)
+{
+    size_t len = channel->input.len;
+    if (len > 0) {
+        CHECK(channel->tail == NULL);
+        channel->tail = mem_raw(len);
+        (void)memcpy(channel->tail, channel->input.at, len);
+        channel->tail_len = (uint32_t)len;
+        channel->input = (struct slice){NULL, 0};
+    }
+    if (!channel->codec->ops->multiplexes && !channel->paused && channel->stream_count > 0 &&
+        len >= CHANNEL_PIPELINE_MAX) {
+        update_pause(channel, true);
+    }
+}
+
+static enum channel_step end_of_run(struct channel *channel)
+{
+    if (channel->gone) {
+        return CHANNEL_GONE;
+    }
+    if (readable(channel)) {
+        loop_post(channel->loop, channel->owner);
+    }
+    return CHANNEL_QUIET;
+}
+
+static enum channel_step read_eof(struct channel *channel, struct codec_event *ev)
+{
+    switch (codec_eof(channel->codec, ev)) {
+    case CODEC_EVENT:
+        return CHANNEL_EVENT;
+    case CODEC_BAD:
+        return CHANNEL_BAD;
+    case CODEC_MORE:
+        break;
+    }
+    channel->eof_told = true;
+    return CHANNEL_EOF;
+}
+
+enum channel_step channel_next(struct channel *channel, struct codec_event *ev)
+{
+    if (!channel->filled) {
+        channel->filled = true;
+        if (!readable(channel) && !channel->again) {
+            return channel->gone ? CHANNEL_GONE : CHANNEL_QUIET;
+        }
+        channel->again = false;
+        switch (fill(channel)) {
+        case IO_OK:
+        case IO_AGAIN:
+            break;
+        case IO_EOF:
+            channel->eof = true;
+            net_want(channel->conn->net, channel->conn->net->wanted & ~(unsigned)NET_READ);
+            break;
+        case IO_RESET:
+            channel->gone = true;
+            break;
+        }
+    }
+    switch (codec_read(channel->codec, &channel->input, ev)) {
+    case CODEC_EVENT:
+        return CHANNEL_EVENT;
+    case CODEC_BAD:
+        channel->input = (struct slice){NULL, 0};
+        return CHANNEL_BAD;
+    case CODEC_MORE:
+        break;
+    }
+    keep_rest(channel);
+    if (channel->eof && !channel->eof_told) {
+        return read_eof(channel, ev);
+    }
+    return end_of_run(channel);
+}
+
+static struct message *copy_message(struct stream *stream, const struct message *message)
+{
+    struct message *copy = ARENA_NEW(stream->arena, struct message);
+    message_copy(copy, stream->arena, message, 8);
+    return copy;
+}
+
+static void take_data(struct channel *channel, struct stream *stream, struct slice bytes)
+{
+    buf_borrow(&stream->in, bytes);
+    stream->in_bytes += bytes.len;
+    if (!channel->codec->ops->multiplexes && stream->in.len >= STREAM_IN_HIGH && !channel->paused) {
+        update_pause(channel, true);
+    }
+}
+
+bool channel_deliver(struct channel *channel, const struct codec_event *ev)
+{
+    if (ev->kind == CODEC_EV_WINDOW && ev->stream == 0) {
+        for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
+            for (struct stream *each = channel->buckets[i]; each != NULL;
+                 each = each->next_in_bucket) {
+                wake(each, STREAM_ROOM);
+            }
+        }
+        return true;
+    }
+    struct stream *stream = ev->stream != 0 ? find_stream(channel, ev->stream) : NULL;
+    if (stream == NULL) {
+        return false;
+    }
+    switch (ev->kind) {
+    case CODEC_EV_HEAD:
+        stream->head = copy_message(stream, ev->message);
+        wake(stream, STREAM_HEAD);
+        return true;
+    case CODEC_EV_INTERIM:
+        stream->interim = copy_message(stream, ev->message);
+        wake(stream, STREAM_INTERIM);
+        return true;
+    case CODEC_EV_DATA:
+        take_data(channel, stream, ev->data);
+        wake(stream, STREAM_DATA);
+        return true;
+    case CODEC_EV_TRAILERS:
+        stream->trailers = copy_message(stream, ev->message);
+        return true;
+    case CODEC_EV_END:
+        stream->in_end = true;
+        wake(stream, STREAM_END);
+        return true;
+    case CODEC_EV_REFUSED:
+        stream->bad = (uint8_t)ev->bad;
+        wake(stream, STREAM_REFUSED);
+        return true;
+    case CODEC_EV_RESET:
+        stream->reset_code = ev->code;
+        wake(stream, STREAM_RESET);
+        return true;
+    case CODEC_EV_WINDOW:
+        wake(stream, STREAM_ROOM);
+        return true;
+    case CODEC_EV_GOAWAY:
+    case CODEC_EV_SETTINGS:
+    case CODEC_EV_PONG:
+    case CODEC_EV_PEER:
+        return false;
+    }
+    return false;
+}
+
+/* ---- writing ---- */
+
+enum io channel_flush(struct channel *channel)
+{
+    task_cancel(&channel->flush);
+    if (channel->gone) {
+        return IO_RESET;
+    }
+    (void)codec_write(channel->codec, &channel->out, NULL);
+    enum io result = IO_OK;
+    if (!buf_empty(&channel->out)) {
+        size_t before = channel->out.len;
+        result = conn_send(channel->conn, &channel->out);
+        channel->bytes_out += before - channel->out.len;
+    }
+    if (result == IO_RESET) {
+        channel->gone = true;
+        channel_lose_streams(channel);
+        loop_post(channel->loop, channel->owner);
+        return IO_RESET;
+    }
+    if (channel->out.len <= CHANNEL_OUT_LOW) {
+        for (struct list *node = list_pop(&channel->blocked); node != NULL;
+             node = list_pop(&channel->blocked)) {
+            wake(LIST_ITEM(node, struct stream, blocked), STREAM_ROOM);
+        }
+    }
+    if (channel->fin && !channel->fin_sent && result == IO_OK) {
+        channel->fin_sent = true;
+        conn_shutdown_send(channel->conn);
+    }
+    return result;
+}
+
+void channel_flush_soon(struct channel *channel)
+{
+    loop_flush_later(channel->loop, &channel->flush);
+}
+
+void channel_push(struct channel *channel)
+{
+    if (channel->codec->ops->multiplexes) {
+        channel_flush_soon(channel);
+    } else {
+        (void)channel_flush(channel);
+    }
+}
+
+static enum codec_room command(struct stream *stream, struct codec_cmd *cmd)
+{
+    if (stream->channel == NULL) {
+        return CODEC_DONE;
+    }
+    cmd->stream = stream->id;
+    enum codec_room room = codec_write(stream->channel->codec, &stream->channel->out, cmd);
+    if (cmd->end && room == CODEC_DONE) {
+        stream->out_end = true;
+        if (codec_is_raw(stream->channel->codec)) {
+            stream->channel->fin = true;
+        }
+    }
+    if (stream->channel->codec->ops->multiplexes) {
+        channel_flush_soon(stream->channel);
+    }
+    return room;
+}
+
+void stream_write_head(struct stream *stream, const struct message *message, bool end)
+{
+    struct codec_cmd cmd = {.kind = CODEC_CMD_HEAD, .message = message, .end = end};
+    CHECK(command(stream, &cmd) == CODEC_DONE);
+}
+
+void stream_write_interim(struct stream *stream, const struct message *message)
+{
+    struct codec_cmd cmd = {.kind = CODEC_CMD_INTERIM, .message = message};
+    CHECK(command(stream, &cmd) == CODEC_DONE);
+}
+
+static enum codec_room block(struct stream *stream)
+{
+    if (!list_linked(&stream->blocked)) {
+        list_append(&stream->channel->blocked, &stream->blocked);
+    }
+    return CODEC_FULL;
+}
+
+enum codec_room stream_write_data(struct stream *stream, struct buf *from, bool end)
+{
+    if (stream->channel == NULL) {
+        return CODEC_DONE;
+    }
+    if (stream->channel->out.len >= CHANNEL_OUT_HIGH) {
+        return block(stream);
+    }
+    size_t before = from->len;
+    struct codec_cmd cmd = {.kind = CODEC_CMD_DATA, .data = from, .end = end};
+    enum codec_room room = command(stream, &cmd);
+    stream->out_bytes += before - from->len;
+    return room;
+}
+
+void stream_write_trailers(struct stream *stream, const struct message *trailers)
+{
+    struct codec_cmd cmd = {.kind = CODEC_CMD_TRAILERS, .message = trailers, .end = true};
+    CHECK(command(stream, &cmd) == CODEC_DONE);
+}
+
+void stream_reset(struct stream *stream, uint32_t code)
+{
+    if (stream->channel == NULL) {
+        return;
+    }
+    struct codec_cmd cmd = {.kind = CODEC_CMD_RESET, .code = code};
+    (void)command(stream, &cmd);
+    stream_detach(stream);
+}
+
+void stream_consumed(struct stream *stream, size_t len)
+{
+    struct channel *channel = stream->channel;
+    if (channel == NULL || len == 0) {
+        return;
+    }
+    if (channel->codec->ops->multiplexes) {
+        struct codec_cmd cmd = {.kind = CODEC_CMD_CONSUMED, .len = len};
+        (void)command(stream, &cmd);
+    } else if (channel->paused && stream->in.len <= STREAM_IN_LOW &&
+               channel->tail_len < CHANNEL_PIPELINE_MAX) {
+        update_pause(channel, false);
+    }
+}

@@ -1,0 +1,145 @@
+#pragma once
+/* A connection that speaks a codec. It reads once a run, hands out the codec's events one by one,
+ * gathers output and sends it once: at the end of the tick where many streams share it, else when
+ * its one exchange has run. It holds no buffer while it is idle.
+ *
+ * The owner (a server's connection, a pool's connection) is a task; it runs on readiness, pulls
+ * events with channel_next until CHANNEL_QUIET, and gives those of a stream to channel_deliver,
+ * which keeps them on the stream and posts the stream's owner. Nothing here calls up. One thread.
+ *
+ * A stream is one end of an exchange: what came and was not passed on yet, and the way out. It is
+ * embedded in its exchange or attempt, which outlives neither the channel nor the reverse: either
+ * may go first. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/conn.h"
+#include "base/loop.h"
+#include "http/codec.h"
+
+/* Marks of one stream and one channel. Above the high mark reading (or writing) pauses, below the
+ * low one it goes on. */
+#define STREAM_IN_HIGH   (64U * 1024)
+#define STREAM_IN_LOW    (32U * 1024)
+#define CHANNEL_OUT_HIGH (64U * 1024)
+#define CHANNEL_OUT_LOW  (16U * 1024)
+/* Bytes of pipelined requests that are held while an answer is pending. */
+#define CHANNEL_PIPELINE_MAX (16U * 1024)
+#define CHANNEL_BUCKETS      8
+
+struct stream;
+
+enum channel_step {
+    CHANNEL_EVENT, /* *ev is filled */
+    CHANNEL_QUIET, /* nothing more in this run */
+    CHANNEL_EOF,   /* the peer sent FIN and all that it meant was handed out; once */
+    CHANNEL_BAD,   /* the codec gave up: codec->bad */
+    CHANNEL_GONE   /* the connection was reset: net error */
+};
+
+struct channel {
+    struct loop *loop;
+    struct conn *conn;   /* owned */
+    struct codec *codec; /* owned */
+    struct task *owner;  /* runs on readiness */
+    struct buf out;      /* bytes on their way to the peer */
+    struct slice input;  /* the receive buffer's unread part, during a run */
+    uint8_t *tail;       /* an incomplete frame or head, or pipelined bytes; null: none */
+    uint32_t tail_len;
+    uint32_t stream_count;
+    struct stream *buckets[CHANNEL_BUCKETS];
+    struct list blocked; /* streams that wait for room in `out` */
+    struct task flush;
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+    bool filled; /* this run has received */
+    bool again;  /* the codec may go on without new bytes */
+    bool eof;    /* FIN seen */
+    bool eof_told;
+    bool gone;   /* no more I/O */
+    bool paused; /* a stream is above its high mark (HTTP/1, raw) */
+    bool fin;    /* send FIN when `out` is empty */
+    bool fin_sent;
+};
+
+/* Takes conn and codec. `owner` becomes the connection's owner. */
+void channel_init(struct channel *channel, struct loop *loop, struct conn **conn,
+                  struct codec **codec, struct task *owner);
+/* Loses every stream, closes the connection (`reset`: with RST) and frees codec and buffers. */
+void channel_fini(struct channel *channel, bool reset);
+
+/* First in each run of the owner. */
+void channel_begin(struct channel *channel);
+/* The next event; receives at most once a run (the owner is posted again where more may wait). */
+enum channel_step channel_next(struct channel *channel, struct codec_event *ev);
+/* Keeps an event of a stream on it and posts its owner. False: no such stream here (it ended, or
+ * the event begins one). A message is copied into the stream's arena. */
+bool channel_deliver(struct channel *channel, const struct codec_event *ev);
+
+/* Sends what is in `out`; wakes streams that waited for room. IO_AGAIN: goes on at the next write
+ * event. IO_RESET: the connection is gone, and all streams are lost. Also writes what the codec
+ * owes. */
+enum io channel_flush(struct channel *channel);
+/* The same at the end of this tick. */
+void channel_flush_soon(struct channel *channel);
+/* Many streams: at the end of the tick; one: now. */
+void channel_push(struct channel *channel);
+/* Every stream learns that its connection is gone. */
+void channel_lose_streams(struct channel *channel);
+/* True when nothing is open on it and it cannot be used again: close it once `out` is empty. */
+bool channel_finished(const struct channel *channel);
+
+/* What woke a stream's owner; the owner clears what it has dealt with. */
+enum stream_event {
+    STREAM_HEAD = 1,     /* final head in `head` */
+    STREAM_INTERIM = 2,  /* 1xx in `interim` */
+    STREAM_DATA = 4,     /* bytes in `in` */
+    STREAM_END = 8,      /* the peer's direction is complete (in_end); trailers may be there */
+    STREAM_RESET = 16,   /* the peer gave it up: reset_code */
+    STREAM_LOST = 32,    /* the connection is gone; channel is null */
+    STREAM_ROOM = 64,    /* writing may go on */
+    STREAM_REFUSED = 128 /* the message is bad: bad */
+};
+
+struct stream {
+    struct channel *channel; /* null: not on a channel, or no longer */
+    struct stream *next_in_bucket;
+    struct list blocked;  /* in channel->blocked */
+    struct task *owner;   /* posted when an event bit is set */
+    struct arena *arena;  /* for heads and trailers */
+    struct message *head; /* client side: the final head */
+    struct message *interim;
+    struct message *trailers;
+    struct buf in;      /* body bytes that came and were not passed on */
+    uint64_t in_bytes;  /* body bytes that ever came */
+    uint64_t out_bytes; /* body bytes that were ever written */
+    uint32_t id;
+    uint32_t reset_code;
+    uint16_t events; /* enum stream_event */
+    uint8_t bad;     /* enum codec_bad */
+    bool in_end;     /* nothing will follow what is in `in` */
+    bool out_end;    /* we have written the end */
+};
+
+void stream_init(struct stream *stream, struct loop *loop, struct arena *arena, struct task *owner);
+/* Puts it on a channel under an id that the codec gave (a request's HEAD event, or codec_open). */
+void stream_attach(struct stream *stream, struct channel *channel, uint32_t id);
+/* Takes it off its channel, if it is on one, and drops what it holds. A direction that is not
+ * complete is not reset by this: stream_reset does that first. */
+void stream_fini(struct stream *stream);
+void stream_detach(struct stream *stream);
+
+/* Writing. On a stream without channel nothing happens and CODEC_DONE is returned: STREAM_LOST says
+ * it. */
+void stream_write_head(struct stream *stream, const struct message *message, bool end);
+void stream_write_interim(struct stream *stream, const struct message *message);
+/* Takes from the front of `from` what there is room for. FULL: STREAM_ROOM follows. `end`: the
+ * message ends with the last byte of `from` (also when it is empty). */
+enum codec_room stream_write_data(struct stream *stream, struct buf *from, bool end);
+void stream_write_trailers(struct stream *stream, const struct message *trailers);
+/* Gives the stream up with an HTTP/2 error code and detaches it. HTTP/1: the connection cannot go
+ * on. */
+void stream_reset(struct stream *stream, uint32_t code);
+/* `len` bytes of `in` were passed on: gives window back, or lets reading go on. */
+void stream_consumed(struct stream *stream, size_t len);
