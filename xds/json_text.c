@@ -1,0 +1,290 @@
+#include "xds/json_text.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define NANOS_PER_SECOND     1000000000
+#define DURATION_MAX_SECONDS 315576000000
+
+/* ---- base64 ---- */
+
+struct slice json_text_write_base64(struct arena *arena, struct slice bytes)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t len = (bytes.len + 2) / 3 * 4;
+    uint8_t *text = arena_bytes(arena, len > 0 ? len : 1);
+    size_t out = 0;
+    for (size_t i = 0; i < bytes.len; i += 3) {
+        size_t left = bytes.len - i;
+        uint32_t group = (uint32_t)bytes.at[i] << 16;
+        group |= left > 1 ? (uint32_t)bytes.at[i + 1] << 8 : 0;
+        group |= left > 2 ? (uint32_t)bytes.at[i + 2] : 0;
+        text[out++] = (uint8_t)alphabet[group >> 18];
+        text[out++] = (uint8_t)alphabet[group >> 12 & 63];
+        text[out++] = (uint8_t)(left > 1 ? alphabet[group >> 6 & 63] : '=');
+        text[out++] = (uint8_t)(left > 2 ? alphabet[group & 63] : '=');
+    }
+    return slice_of(text, out);
+}
+
+/* The 6 bits of a character, or 64. */
+static unsigned sextet(uint8_t c)
+{
+    if (c >= 'A' && c <= 'Z') {
+        return c - 'A';
+    }
+    if (c >= 'a' && c <= 'z') {
+        return c - 'a' + 26U;
+    }
+    if (c >= '0' && c <= '9') {
+        return c - '0' + 52U;
+    }
+    return c == '+' || c == '-' ? 62 : c == '/' || c == '_' ? 63 : 64;
+}
+
+bool json_text_read_base64(struct arena *arena, struct slice text, struct slice *bytes)
+{
+    for (unsigned i = 0; i < 2 && text.len > 0 && text.at[text.len - 1] == '='; i++) {
+        text.len--;
+    }
+    if (text.len % 4 == 1) {
+        return false;
+    }
+    uint8_t *out = arena_bytes(arena, text.len * 3 / 4 + 1);
+    size_t len = 0;
+    uint32_t group = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned bits = sextet(text.at[i]);
+        if (bits == 64) {
+            return false;
+        }
+        group = group << 6 | bits;
+        if (i % 4 != 0) {
+            out[len++] = (uint8_t)(group >> (6 - 2 * (i % 4)));
+        }
+    }
+    *bytes = slice_of(out, len);
+    return true;
+}
+
+/* ---- numbers ---- */
+
+bool json_text_read_i64(struct slice text, int64_t *number)
+{
+    bool negative = text.len > 0 && text.at[0] == '-';
+    uint64_t size = 0;
+    if (!slice_to_u64(slice_from(text, negative ? 1 : 0), (uint64_t)INT64_MAX + (negative ? 1 : 0),
+                      &size)) {
+        return false;
+    }
+    *number = negative ? (int64_t)(0 - size) : (int64_t)size;
+    return true;
+}
+
+bool json_text_read_double(struct slice text, double *number)
+{
+    static const struct {
+        const char *text;
+        double number;
+    } special[] = {{"NaN", (double)NAN}, {"Infinity", HUGE_VAL}, {"-Infinity", -HUGE_VAL}};
+    for (size_t i = 0; i < COUNT_OF(special); i++) {
+        if (slice_eq(text, slice_of_text(special[i].text))) {
+            *number = special[i].number;
+            return true;
+        }
+    }
+    char copy[64];
+    if (text.len == 0 || text.len >= sizeof copy) {
+        return false;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.at[i];
+        if (isdigit(c) == 0 && c != '-' && c != '+' && c != '.' && c != 'e' && c != 'E') {
+            return false; /* strtod takes hexadecimal and names too */
+        }
+        copy[i] = (char)c;
+    }
+    copy[text.len] = '\0';
+    char *end = NULL;
+    *number = strtod(copy, &end);
+    return *end == '\0' && isfinite(*number);
+}
+
+/* ".5" (with the point) as nanoseconds; nothing is 0. */
+static bool take_fraction(struct slice text, int32_t *nanos)
+{
+    uint64_t digits = 0;
+    *nanos = 0;
+    if (text.len == 0) {
+        return true;
+    }
+    if (text.at[0] != '.' || text.len > 10 ||
+        !slice_to_u64(slice_from(text, 1), NANOS_PER_SECOND - 1, &digits)) {
+        return false;
+    }
+    for (size_t i = text.len - 1; i < 9; i++) {
+        digits *= 10;
+    }
+    *nanos = (int32_t)digits;
+    return true;
+}
+
+/* ".500", ".000001", ".000000001" or nothing: three digits at a time, as every mapping writes it.
+ */
+static const char *fraction_text(struct arena *arena, int32_t nanos)
+{
+    if (nanos == 0) {
+        return "";
+    }
+    if (nanos % 1000000 == 0) {
+        return arena_printf(arena, ".%03d", nanos / 1000000);
+    }
+    return nanos % 1000 == 0 ? arena_printf(arena, ".%06d", nanos / 1000)
+                             : arena_printf(arena, ".%09d", nanos);
+}
+
+/* ---- durations ---- */
+
+bool json_text_read_duration(struct slice text, int64_t *seconds, int32_t *nanos)
+{
+    if (text.len < 2 || text.at[text.len - 1] != 's') {
+        return false;
+    }
+    text.len--;
+    bool negative = text.at[0] == '-';
+    text = slice_from(text, negative ? 1 : 0);
+    size_t point = slice_find(text, '.');
+    uint64_t whole = 0;
+    if (!slice_to_u64(slice_head(text, point), DURATION_MAX_SECONDS, &whole) ||
+        !take_fraction(slice_from(text, point), nanos)) {
+        return false;
+    }
+    *seconds = negative ? -(int64_t)whole : (int64_t)whole;
+    *nanos = negative ? -*nanos : *nanos;
+    return true;
+}
+
+const char *json_text_write_duration(struct arena *arena, int64_t seconds, int32_t nanos)
+{
+    /* A message from the wire may hold anything; unsigned arithmetic cannot overflow. */
+    bool negative = seconds < 0 || nanos < 0;
+    uint64_t whole = seconds < 0 ? 0 - (uint64_t)seconds : (uint64_t)seconds;
+    int32_t part = nanos > -NANOS_PER_SECOND && nanos < NANOS_PER_SECOND ? abs(nanos) : 0;
+    return arena_printf(arena, "%s%llu%ss", negative ? "-" : "", (unsigned long long)whole,
+                        fraction_text(arena, part));
+}
+
+/* ---- times ---- */
+
+/* Days since 1970-01-01 of a day in the Gregorian calendar, years counted from March, so that the
+ * leap day is the last of its year. */
+static int64_t days_from_civil(int64_t year, unsigned month, unsigned day)
+{
+    year -= month <= 2;
+    int64_t era = (year >= 0 ? year : year - 399) / 400;
+    unsigned year_of_era = (unsigned)(year - era * 400);
+    unsigned day_of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
+    unsigned day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    return era * 146097 + (int64_t)day_of_era - 719468;
+}
+
+static unsigned days_in_month(unsigned year, unsigned month)
+{
+    static const unsigned days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return days[month - 1] + (month == 2 && leap ? 1 : 0);
+}
+
+/* `width` digits and then `after` (0: nothing) off the front. */
+static bool take_digits(struct slice *text, unsigned width, uint8_t after, unsigned *number)
+{
+    uint64_t value = 0;
+    size_t len = width + (after != 0 ? 1U : 0U);
+    if (text->len < len || !slice_to_u64(slice_head(*text, width), 9999, &value) ||
+        (after != 0 && text->at[width] != after)) {
+        return false;
+    }
+    *text = slice_from(*text, len);
+    *number = (unsigned)value;
+    return true;
+}
+
+/* "Z" or "+02:00" as seconds. */
+static bool take_offset(struct slice text, int64_t *seconds)
+{
+    unsigned hours = 0;
+    unsigned minutes = 0;
+    *seconds = 0;
+    if (text.len == 1 && text.at[0] == 'Z') {
+        return true;
+    }
+    if (text.len != 6 || (text.at[0] != '+' && text.at[0] != '-')) {
+        return false;
+    }
+    bool west = text.at[0] == '-';
+    text = slice_from(text, 1);
+    if (!take_digits(&text, 2, ':', &hours) || !take_digits(&text, 2, 0, &minutes) || hours > 23 ||
+        minutes > 59) {
+        return false;
+    }
+    *seconds = (west ? -1 : 1) * (int64_t)(hours * 3600 + minutes * 60);
+    return true;
+}
+
+bool json_text_read_time(struct slice text, int64_t *seconds, int32_t *nanos)
+{
+    unsigned year = 0;
+    unsigned month = 0;
+    unsigned day = 0;
+    unsigned hour = 0;
+    unsigned minute = 0;
+    unsigned second = 0;
+    if (!take_digits(&text, 4, '-', &year) || !take_digits(&text, 2, '-', &month) ||
+        !take_digits(&text, 2, 'T', &day) || !take_digits(&text, 2, ':', &hour) ||
+        !take_digits(&text, 2, ':', &minute) || !take_digits(&text, 2, 0, &second)) {
+        return false;
+    }
+    if (year < 1 || month < 1 || month > 12 || day < 1 || day > days_in_month(year, month) ||
+        hour > 23 || minute > 59 || second > 59) {
+        return false;
+    }
+    size_t zone = 0;
+    while (zone < text.len && (text.at[zone] == '.' || isdigit(text.at[zone]) != 0)) {
+        zone++;
+    }
+    int64_t offset = 0;
+    if (!take_fraction(slice_head(text, zone), nanos) ||
+        !take_offset(slice_from(text, zone), &offset)) {
+        return false;
+    }
+    *seconds =
+        days_from_civil(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset;
+    return true;
+}
+
+const char *json_text_write_time(struct arena *arena, int64_t seconds, int32_t nanos)
+{
+    /* Outside of years 1 to 9999 there is no text; the nearest end stands for it. */
+    const int64_t first = -62135596800;
+    const int64_t last = 253402300799;
+    seconds = seconds < first ? first : seconds > last ? last : seconds;
+    nanos = nanos >= 0 && nanos < NANOS_PER_SECOND ? nanos : 0;
+
+    int64_t days = (seconds - first) / 86400; /* since 0001-01-01 */
+    unsigned clock = (unsigned)((seconds - first) % 86400);
+    unsigned year = (unsigned)(days / 366) + 1; /* not after the right one */
+    const int64_t epoch = days_from_civil(1, 1, 1);
+    while (year < 9999 && days_from_civil((int64_t)year + 1, 1, 1) - epoch <= days) {
+        year++;
+    }
+    unsigned left = (unsigned)(days - (days_from_civil(year, 1, 1) - epoch));
+    unsigned month = 1;
+    while (left >= days_in_month(year, month)) {
+        left -= days_in_month(year, month);
+        month++;
+    }
+    return arena_printf(arena, "%04u-%02u-%02uT%02u:%02u:%02u%sZ", year, month, left + 1,
+                        clock / 3600, clock / 60 % 60, clock % 60, fraction_text(arena, nanos));
+}
