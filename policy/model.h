@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/addr.h"
 #include "base/arena.h"
 #include "base/check.h"
 #include "base/slice.h"
@@ -20,11 +21,6 @@ struct model_options {
     bool block_unknown; /* outbound to what the mesh does not know: BLOCK, not PASSTHROUGH */
 };
 
-/* An address in the form that keys are compared in: 16 bytes, IPv4 mapped. */
-struct model_addr {
-    uint8_t bytes[16];
-};
-
 /* A thing with an address that runs an application: a WorkloadEntry, or an address of an
  * EndpointSlice or Endpoints that no WorkloadEntry has. */
 struct model_workload {
@@ -32,7 +28,7 @@ struct model_workload {
     const char *namespace;
     const char *name;
     const char *address; /* canonical text (RFC 5952) */
-    struct model_addr addr;
+    struct addr addr;    /* port 0 */
     const char *network; /* "" by default */
     struct labels labels;
     const char *identity; /* spiffe://...; null where the service account is not known */
@@ -40,15 +36,23 @@ struct model_workload {
     const char *region;   /* "" where it is not known; zone and sub_zone too */
     const char *zone;
     const char *sub_zone;
-    uint32_t weight; /* at least 1 */
-    bool mesh_tls;   /* label security.istio.io/tlsMode: istio */
+    uint32_t weight;             /* at least 1 */
+    bool mesh_tls;               /* label security.istio.io/tlsMode: istio */
+    struct model_served *served; /* ports of services behind which it stands, by host */
+    size_t served_count;
+};
+
+/* A port of a service that a workload serves. */
+struct model_served {
+    const struct model_service *service;
+    const struct model_port *port;
+    uint32_t target; /* of the application, as captured */
 };
 
 struct model_endpoint {
     const struct model_workload *workload;
     const struct object *object; /* that made it an endpoint of this port */
     uint32_t port;               /* of the application, as captured */
-    bool ready;
 };
 
 enum model_protocol {
@@ -57,6 +61,7 @@ enum model_protocol {
     MODEL_PROTOCOL_HTTP1,
     MODEL_PROTOCOL_HTTP2,
     MODEL_PROTOCOL_TLS,
+    MODEL_PROTOCOL_SERVER_FIRST,
 };
 
 struct model_port {
@@ -74,7 +79,7 @@ struct model_service {
     const char *namespace;
     const char *name;
     const char **addresses; /* canonical texts of the cluster IPs */
-    struct model_addr *addrs;
+    struct addr *addrs;
     size_t address_count; /* 0: headless */
     struct model_port *ports;
     size_t port_count;
@@ -91,27 +96,26 @@ void model_free(struct model **model);
 const struct model_options *model_get_options(const struct model *model);
 /* The newest generation of all its objects. */
 uint64_t model_generation(const struct model *model);
-const struct object *const *model_get_objects(const struct model *model, size_t *count);
+struct object *const *model_get_objects(const struct model *model, size_t *count);
 const struct model_service *const *model_get_services(const struct model *model, size_t *count);
 const struct model_workload *const *model_get_workloads(const struct model *model, size_t *count);
 
 /* The service of a whole host name, in lower case; null when there is none. */
 const struct model_service *model_find_service(const struct model *model, struct slice host);
-/* The service that owns a cluster IP. */
-const struct model_service *model_find_vip(const struct model *model,
-                                           const struct model_addr *addr);
-/* The workload at an address of a network. */
+/* The service that owns a cluster IP; the port of addr does not matter. */
+const struct model_service *model_find_vip(const struct model *model, const struct addr *addr);
+/* The workload at an address of a network that serves addr->port, else the only one at that
+ * address; null when there is none, or several and none serves the port. */
 const struct model_workload *model_find_workload(const struct model *model, const char *network,
-                                                 const struct model_addr *addr);
+                                                 const struct addr *addr);
 /* By namespace and name of the WorkloadEntry. */
 const struct model_workload *model_find_workload_named(const struct model *model,
                                                        const char *namespace, const char *name);
 /* The port with that number; null when the service has none. */
 const struct model_port *model_find_port(const struct model_service *service, uint32_t number);
-/* The longest prefix around `addr` (bits of 128) in which the model knows no address: an answer
- * for `addr` holds for all of it. At least `floor`. */
-unsigned model_free_prefix(const struct model *model, const struct model_addr *addr,
-                           unsigned floor);
+/* The length of the longest prefix around `addr` in which the model knows no address, at least
+ * `floor`: an answer for `addr` holds for all of it. */
+unsigned model_free_prefix(const struct model *model, const struct addr *addr, unsigned floor);
 
 /* A name as written in an object or an authority, seen from a namespace: "order-service" ->
  * "order-service.<namespace>.svc.cluster.local"; a name of several labels is completed when it is
@@ -128,7 +132,7 @@ const struct object *model_virtual_service(const struct model *model, const char
 const struct object *model_destination_rule(const struct model *model, const char *host,
                                             const struct model_service *service,
                                             const char *namespace);
-/* Others that claim the same host and are ignored, for warnings: walks pairs. */
+/* Two rules for one host, of which one is ignored. */
 struct model_conflict {
     const struct object *winner;
     const struct object *ignored;
@@ -142,20 +146,5 @@ enum mtls_mode model_mtls_mode(const struct model *model, const char *namespace,
                                const struct labels *labels, uint32_t port,
                                const struct object **object);
 
-/* Ports of services that a workload serves (service and port pairs), in the order of hosts. */
-struct model_served {
-    const struct model_service *service;
-    const struct model_port *port;
-    uint32_t target; /* port of the application */
-};
-const struct model_served *model_get_served(const struct model *model,
-                                            const struct model_workload *workload, size_t *count);
-
 /* The subset of a rule; null when it has none of that name. */
 const struct subset *model_find_subset(const struct object *rule, const char *name);
-
-/* Parses "10.96.0.10", "fd00::1", "::ffff:10.0.0.1"; false when it is no address. */
-bool model_addr_parse(struct slice text, struct model_addr *addr) MUST_USE;
-/* RFC 5952 (IPv4 where it is mapped). */
-const char *model_addr_text(struct arena *arena, const struct model_addr *addr);
-bool model_addr_is_v4(const struct model_addr *addr);

@@ -183,6 +183,7 @@ struct endpoints_subset {
 };
 
 struct endpoints {
+    uint32_t line;
     OBJECT_LIST(struct endpoints_subset) subsets;
 };
 
@@ -204,6 +205,7 @@ struct slice_endpoint {
 };
 
 struct endpoint_slice {
+    uint32_t line;
     struct text address_type;
     OBJECT_LIST(struct slice_endpoint) endpoints;
     OBJECT_LIST(struct endpoint_port) ports;
@@ -320,8 +322,7 @@ struct http_rule {
 struct virtual_service {
     uint32_t line;
     struct texts hosts;
-    struct texts gateways;  /* only `mesh` is allowed */
-    struct texts export_to; /* only `*` is allowed */
+    struct texts gateways; /* only `mesh` is allowed */
     OBJECT_LIST(struct http_rule) http;
 };
 
@@ -407,7 +408,6 @@ struct subset {
 struct destination_rule {
     uint32_t line;
     struct text host;
-    struct texts export_to; /* only `*` is allowed */
     struct traffic_policy policy;
     OBJECT_LIST(struct subset) subsets;
 };

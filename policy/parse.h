@@ -17,12 +17,11 @@ struct policy_broken {
 
 /* What the files hold; the caller owns it. */
 struct policy_documents {
-    struct object **objects; /* one reference each */
+    struct arena arena;
+    struct object **objects; /* one reference each, given up by policy_documents_fini */
     size_t count;
-    size_t room;
-    struct policy_broken *broken; /* in the heap, texts too */
+    struct policy_broken *broken;
     size_t broken_count;
-    size_t broken_room;
 };
 
 void policy_documents_init(struct policy_documents *documents);

@@ -1,0 +1,246 @@
+/* Which rule holds: VirtualServices and DestinationRules by host, PeerAuthentications by workload.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/array.h"
+#include "policy/model_private.h"
+
+#define ISTIO_ROOT_NAMESPACE "istio-system"
+
+int model_age_compare(const struct object *a, const struct object *b)
+{
+    if (a->generation != b->generation) {
+        return a->generation < b->generation ? -1 : 1;
+    }
+    return strcmp(a->id, b->id);
+}
+
+/* ---- claims ---- */
+
+static int claim_place_compare(const struct model_claim *a, const struct model_claim *b)
+{
+    int order = strcmp(a->host, b->host);
+    return order != 0 ? order : strcmp(a->namespace, b->namespace);
+}
+
+static int claim_compare(const void *left, const void *right)
+{
+    const struct model_claim *a = left;
+    const struct model_claim *b = right;
+    int order = claim_place_compare(a, b);
+    return order != 0 ? order : model_age_compare(a->object, b->object);
+}
+
+/* The longest suffix first. */
+static int wild_compare(const void *left, const void *right)
+{
+    const struct model_claim *a = left;
+    const struct model_claim *b = right;
+    size_t first = strlen(a->host);
+    size_t second = strlen(b->host);
+    if (first != second) {
+        return first > second ? -1 : 1;
+    }
+    return claim_compare(left, right);
+}
+
+static void claim_add(struct model *model, struct model_claims *claims, struct text host,
+                      const char *namespace, const struct object *object)
+{
+    if (host.value == NULL) {
+        return;
+    }
+    struct model_claim claim = {
+        .host = model_full_host(model, &model->arena, slice_of_text(host.value), object->namespace),
+        .namespace = namespace,
+        .object = object,
+    };
+    ARRAY_PUSH(&model->arena, claims->at, claims->count, claim);
+}
+
+/* Sorts; of those that claim the same the oldest stays, the others become conflicts. */
+static void claims_finish(struct model *model, struct model_claims *claims)
+{
+    struct arena *arena = &model->arena;
+    if (claims->count == 0) {
+        return;
+    }
+    qsort(claims->at, claims->count, sizeof *claims->at, claim_compare);
+    size_t kept = 0;
+    for (size_t i = 0; i < claims->count; i++) {
+        struct model_claim claim = claims->at[i];
+        const struct model_claim *before = kept > 0 ? &claims->at[kept - 1] : NULL;
+        if (before == NULL || claim_place_compare(before, &claim) != 0) {
+            claims->at[kept++] = claim;
+            if (claim.host[0] == '*') {
+                ARRAY_PUSH(arena, claims->wild, claims->wild_count, claim);
+            }
+        } else if (before->object != claim.object) {
+            struct model_conflict conflict = {before->object, claim.object, claim.host};
+            ARRAY_PUSH(arena, model->conflicts, model->conflict_count, conflict);
+        }
+    }
+    claims->count = kept;
+    if (claims->wild_count > 0) {
+        qsort(claims->wild, claims->wild_count, sizeof *claims->wild, wild_compare);
+    }
+}
+
+static const struct object *claim_exact(const struct model_claims *claims, const char *host,
+                                        const char *namespace)
+{
+    struct model_claim wanted = {host, namespace, NULL};
+    for (size_t low = 0, high = claims->count; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        int order = claim_place_compare(&claims->at[middle], &wanted);
+        if (order == 0) {
+            return claims->at[middle].object;
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return NULL;
+}
+
+static const struct object *claim_find(const struct model_claims *claims, const char *host,
+                                       const char *namespace)
+{
+    const struct object *exact = claim_exact(claims, host, namespace);
+    for (size_t i = 0; exact == NULL && i < claims->wild_count; i++) {
+        const struct model_claim *wild = &claims->wild[i];
+        if (strcmp(wild->namespace, namespace) == 0 &&
+            slice_ends(slice_of_text(host), slice_of_text(wild->host + 1))) {
+            return wild->object;
+        }
+    }
+    return exact;
+}
+
+const struct object *model_virtual_service(const struct model *model, const char *host)
+{
+    return claim_find(&model->virtual_services, host, "");
+}
+
+const struct object *model_destination_rule(const struct model *model, const char *host,
+                                            const struct model_service *service,
+                                            const char *namespace)
+{
+    const char *order[] = {
+        namespace,
+        service != NULL ? service->namespace : namespace,
+        model->options.root_namespace,
+        ISTIO_ROOT_NAMESPACE,
+    };
+    for (size_t i = 0; i < COUNT_OF(order); i++) {
+        const struct object *rule = claim_find(&model->destination_rules, host, order[i]);
+        if (rule != NULL) {
+            return rule;
+        }
+    }
+    return NULL;
+}
+
+/* ---- PeerAuthentication ---- */
+
+static int peer_compare(const void *left, const void *right)
+{
+    return model_age_compare(*(const struct object *const *)left,
+                             *(const struct object *const *)right);
+}
+
+static bool is_root(const struct model *model, const char *namespace)
+{
+    return strcmp(namespace, model->options.root_namespace) == 0 ||
+           strcmp(namespace, ISTIO_ROOT_NAMESPACE) == 0;
+}
+
+enum peer_scope { PEER_SCOPE_WORKLOAD, PEER_SCOPE_NAMESPACE, PEER_SCOPE_MESH };
+
+/* Whether a PeerAuthentication speaks for the workload in that scope. One of the root namespace
+ * without a selector speaks for the mesh; with a selector for the workloads of that namespace. */
+static bool peer_in_scope(const struct model *model, const struct object *object,
+                          enum peer_scope scope, const char *namespace, const struct labels *labels)
+{
+    const struct labels *selector = &object_peer_authentication(object)->selector.match_labels;
+    switch (scope) {
+    case PEER_SCOPE_WORKLOAD:
+        return selector->count > 0 && strcmp(object->namespace, namespace) == 0 &&
+               labels_match(selector, labels);
+    case PEER_SCOPE_NAMESPACE:
+        return selector->count == 0 && strcmp(object->namespace, namespace) == 0;
+    case PEER_SCOPE_MESH:
+        return selector->count == 0 && is_root(model, object->namespace);
+    }
+    return false;
+}
+
+/* What one object says of a port; UNSET when it leaves that to the next scope. */
+static enum mtls_mode peer_mode(const struct object *object, uint32_t port)
+{
+    const struct peer_authentication *spec = object_peer_authentication(object);
+    for (size_t i = 0; i < spec->ports.count; i++) {
+        enum mtls_mode mode = (enum mtls_mode)spec->ports.at[i].mtls.mode.value;
+        if (spec->ports.at[i].port == port && mode != MTLS_MODE_UNSET) {
+            return mode;
+        }
+    }
+    return (enum mtls_mode)spec->mtls.mode.value;
+}
+
+enum mtls_mode model_mtls_mode(const struct model *model, const char *namespace,
+                               const struct labels *labels, uint32_t port,
+                               const struct object **object)
+{
+    static const enum peer_scope scopes[] = {PEER_SCOPE_WORKLOAD, PEER_SCOPE_NAMESPACE,
+                                             PEER_SCOPE_MESH};
+    if (object != NULL) {
+        *object = NULL;
+    }
+    for (size_t s = 0; s < COUNT_OF(scopes); s++) {
+        for (size_t i = 0; i < model->peer_authentication_count; i++) {
+            const struct object *peer = model->peer_authentications[i];
+            if (!peer_in_scope(model, peer, scopes[s], namespace, labels)) {
+                continue;
+            }
+            enum mtls_mode mode = peer_mode(peer, port);
+            if (mode != MTLS_MODE_UNSET) {
+                if (object != NULL) {
+                    *object = peer;
+                }
+                return mode;
+            }
+            break; /* the oldest of a scope speaks for it */
+        }
+    }
+    return MTLS_MODE_PERMISSIVE;
+}
+
+void model_build_rules(struct model *model)
+{
+    struct arena *arena = &model->arena;
+    for (size_t i = 0; i < model->object_count; i++) {
+        const struct object *object = model->objects[i];
+        if (object->kind == OBJECT_KIND_VIRTUAL_SERVICE) {
+            const struct texts *hosts = &object_virtual_service(object)->hosts;
+            for (size_t h = 0; h < hosts->count; h++) {
+                claim_add(model, &model->virtual_services, hosts->at[h], "", object);
+            }
+        } else if (object->kind == OBJECT_KIND_DESTINATION_RULE) {
+            claim_add(model, &model->destination_rules, object_destination_rule(object)->host,
+                      object->namespace, object);
+        } else if (object->kind == OBJECT_KIND_PEER_AUTHENTICATION) {
+            ARRAY_PUSH(arena, model->peer_authentications, model->peer_authentication_count,
+                       object);
+        }
+    }
+    claims_finish(model, &model->virtual_services);
+    claims_finish(model, &model->destination_rules);
+    if (model->peer_authentication_count > 0) {
+        qsort(model->peer_authentications, model->peer_authentication_count,
+              sizeof *model->peer_authentications, peer_compare);
+    }
+}
