@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/base64.h"
+
 #define NANOS_PER_SECOND     1000000000
 #define DURATION_MAX_SECONDS 315576000000
 
@@ -11,62 +13,19 @@
 
 struct slice json_text_write_base64(struct arena *arena, struct slice bytes)
 {
-    static const char alphabet[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t len = (bytes.len + 2) / 3 * 4;
-    uint8_t *text = arena_bytes(arena, len > 0 ? len : 1);
-    size_t out = 0;
-    for (size_t i = 0; i < bytes.len; i += 3) {
-        size_t left = bytes.len - i;
-        uint32_t group = (uint32_t)bytes.at[i] << 16;
-        group |= left > 1 ? (uint32_t)bytes.at[i + 1] << 8 : 0;
-        group |= left > 2 ? (uint32_t)bytes.at[i + 2] : 0;
-        text[out++] = (uint8_t)alphabet[group >> 18];
-        text[out++] = (uint8_t)alphabet[group >> 12 & 63];
-        text[out++] = (uint8_t)(left > 1 ? alphabet[group >> 6 & 63] : '=');
-        text[out++] = (uint8_t)(left > 2 ? alphabet[group & 63] : '=');
-    }
-    return slice_of(text, out);
-}
-
-/* The 6 bits of a character, or 64. */
-static unsigned sextet(uint8_t c)
-{
-    if (c >= 'A' && c <= 'Z') {
-        return c - 'A';
-    }
-    if (c >= 'a' && c <= 'z') {
-        return c - 'a' + 26U;
-    }
-    if (c >= '0' && c <= '9') {
-        return c - '0' + 52U;
-    }
-    return c == '+' || c == '-' ? 62 : c == '/' || c == '_' ? 63 : 64;
+    char *text = (char *)arena_bytes(arena, BASE64_TEXT_MAX(bytes.len));
+    return slice_of(text, base64_encode(BASE64_STANDARD, bytes, text));
 }
 
 bool json_text_read_base64(struct arena *arena, struct slice text, struct slice *bytes)
 {
-    for (unsigned i = 0; i < 2 && text.len > 0 && text.at[text.len - 1] == '='; i++) {
-        text.len--;
-    }
-    if (text.len % 4 == 1) {
-        return false;
-    }
-    uint8_t *out = arena_bytes(arena, text.len * 3 / 4 + 1);
+    size_t room = BASE64_DECODED_MAX(text.len);
+    struct span into = {.at = arena_bytes(arena, room), .len = room};
     size_t len = 0;
-    uint32_t group = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned bits = sextet(text.at[i]);
-        if (bits == 64) {
-            return false;
-        }
-        group = group << 6 | bits;
-        if (i % 4 != 0) {
-            out[len++] = (uint8_t)(group >> (6 - 2 * (i % 4)));
-        }
-    }
-    *bytes = slice_of(out, len);
-    return true;
+    bool good = base64_decode(BASE64_STANDARD, text, into, &len) ||
+                base64_decode(BASE64_URL, text, into, &len);
+    *bytes = slice_of(into.at, len);
+    return good;
 }
 
 /* ---- numbers ---- */

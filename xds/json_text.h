@@ -10,7 +10,7 @@
 
 /* RFC 4648, standard alphabet, padded. */
 struct slice json_text_write_base64(struct arena *arena, struct slice bytes);
-/* Either alphabet, padding optional; false when it is neither. */
+/* The standard alphabet with padding, or the one for URLs without; false when it is neither. */
 bool json_text_read_base64(struct arena *arena, struct slice text, struct slice *bytes) MUST_USE;
 
 /* "-12"; the whole text. */
