@@ -26,7 +26,8 @@ static char *name_text(struct arena *arena, struct slice name)
 struct slice peer_note_write(struct arena *arena, const struct peer_note *note)
 {
     CHECK(note != NULL);
-    Pillion__Mesh__V1__Peer peer = PILLION__MESH__V1__PEER__INIT;
+    Pillion__Mesh__V1__Peer peer;
+    pillion__mesh__v1__peer__init(&peer);
     peer.workload = name_text(arena, note->workload);
     peer.namespace_ = name_text(arena, note->namespace);
     peer.app = name_text(arena, note->app);

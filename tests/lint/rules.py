@@ -204,9 +204,9 @@ def tidy(tree):
         return [f"{os.path.relpath(where, tree.root)}: {what}" for where, what in hits] or [
             at(path, 1, "clang-tidy failed\n" + run.stderr[-2000:])]
 
-    with ThreadPoolExecutor(JOBS) as pool:
-        for found in pool.map(check, sorted(_commands(tree).items())):
-            yield from found
+    with ThreadPoolExecutor(JOBS) as pool:  # a header's finding comes once for each includer
+        yield from sorted({line for found in pool.map(check, sorted(_commands(tree).items()))
+                           for line in found})
 
 
 # Sizes

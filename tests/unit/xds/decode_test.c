@@ -260,7 +260,8 @@ static void an_any_must_name_the_type(void **state)
 static void encode_and_decode_agree(void **state)
 {
     (void)state;
-    Envoy__Config__Core__V3__SocketAddress address = ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__INIT;
+    Envoy__Config__Core__V3__SocketAddress address;
+    envoy__config__core__v3__socket_address__init(&address);
     char text[] = "10.0.0.1";
     address.address = text;
     address.port_specifier_case =

@@ -263,7 +263,8 @@ static void an_any_of_a_well_known_type_has_a_value(void **state)
 static void an_any_that_nobody_knows_is_written_as_bytes(void **state)
 {
     (void)state;
-    Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
+    Google__Protobuf__Any any;
+    google__protobuf__any__init(&any);
     char url[] = "type.googleapis.com/a.B";
     uint8_t bytes[] = {1, 2};
     any.type_url = url;
