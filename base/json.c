@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 
 void json_init_library(void)
 {
@@ -240,30 +241,6 @@ struct slice json_text(struct arena *arena, const json_t *value, bool sorted)
     return slice_of(text, len);
 }
 
-/* Length of the UTF-8 character at the front (RFC 3629: no overlong forms, no surrogates), or 0. */
-static size_t utf8_length(struct slice s)
-{
-    uint8_t c = s.at[0];
-    size_t len = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : 4;
-    if (len == 1) {
-        return 1;
-    }
-    if (c < 0xC2 || c > 0xF4 || s.len < len) {
-        return 0;
-    }
-    uint8_t low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
-    uint8_t high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-    if (s.at[1] < low || s.at[1] > high) {
-        return 0;
-    }
-    for (size_t i = 2; i < len; i++) {
-        if ((s.at[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-    }
-    return len;
-}
-
 /* The escaped form of a control character, quote or backslash; its length. */
 static size_t escape_one(uint8_t c, char out[6])
 {
@@ -291,8 +268,8 @@ size_t json_escape(struct span to, struct slice text)
         size_t taken = utf8_length(slice_from(text, at));
         size_t len = taken;
         if (taken == 0) {
-            piece = "\xEF\xBF\xBD";
-            len = 3;
+            piece = UTF8_REPLACEMENT;
+            len = sizeof UTF8_REPLACEMENT - 1;
             taken = 1;
         } else if (text.at[at] < 0x20 || text.at[at] == '"' || text.at[at] == '\\' ||
                    text.at[at] == 0x7F) {
