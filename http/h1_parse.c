@@ -1,0 +1,246 @@
+#include "http/h1_parse.h"
+
+#include "http/scan.h"
+#include "http/uri.h"
+
+/* What one walk over the lines needs. */
+struct walk {
+    struct h1_parser *at;
+    const struct h1_limits *limits;
+    struct slice in;
+    struct message *out;
+    bool start_line; /* false: a trailer section */
+};
+
+static enum h1_parsed bad(struct h1_parser *parser, enum codec_bad reason)
+{
+    parser->bad = (uint8_t)reason;
+    return H1_PARSED_BAD;
+}
+
+/* "HTTP/1.x". A minor version above 1 is handled as 1 (RFC 9110 2.5). */
+static enum codec_bad parse_version(const uint8_t *at, enum message_version *version)
+{
+    bool shaped = memcmp(at, "HTTP/", 5) == 0 && (uint8_t)(at[5] - '0') < 10 && at[6] == '.' &&
+                  (uint8_t)(at[7] - '0') < 10;
+    if (!shaped) {
+        return CODEC_BAD_REQUEST_LINE;
+    }
+    if (at[5] != '1') {
+        return CODEC_BAD_VERSION;
+    }
+    *version = at[7] == '0' ? MESSAGE_HTTP_1_0 : MESSAGE_HTTP_1_1;
+    return CODEC_BAD_NONE;
+}
+
+/* method SP request-target SP HTTP-version (RFC 9112 3), with exactly one space each. */
+static enum codec_bad parse_request_line(struct slice line, struct message *out)
+{
+    size_t method_len = scan_token(line.at, line.len);
+    if (method_len == 0 || method_len == line.len || line.at[method_len] != ' ') {
+        return CODEC_BAD_REQUEST_LINE;
+    }
+    if (method_len > H1_METHOD_MAX) {
+        return CODEC_BAD_METHOD;
+    }
+    /* Shortest rest: SP target SP HTTP/1.x */
+    if (line.len < method_len + 11 || line.at[line.len - 9] != ' ') {
+        return CODEC_BAD_REQUEST_LINE;
+    }
+    enum codec_bad reason = parse_version(line.at + line.len - 8, &out->version);
+    if (reason != CODEC_BAD_NONE) {
+        return reason;
+    }
+    out->method = slice_head(line, method_len);
+    struct uri_target target;
+    if (!uri_parse_target(
+            out->method, slice_of(line.at + method_len + 1, line.len - method_len - 10), &target)) {
+        return CODEC_BAD_TARGET;
+    }
+    out->scheme = target.form == URI_ABSOLUTE ? target.scheme : (struct slice){NULL, 0};
+    out->authority = target.authority;
+    out->path = target.path;
+    out->connect = target.form == URI_AUTHORITY;
+    return CODEC_BAD_NONE;
+}
+
+/* HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112 4). The space behind the code is the
+ * one thing forgiven: without a reason many servers leave it out, and nothing hangs on it. */
+static enum codec_bad parse_status_line(struct slice line, struct message *out)
+{
+    if (line.len < 12 || line.at[8] != ' ' ||
+        parse_version(line.at, &out->version) != CODEC_BAD_NONE) {
+        return CODEC_BAD_STATUS_LINE;
+    }
+    uint64_t status = 0;
+    if (!slice_to_u64(slice_of(line.at + 9, 3), 999, &status) || status < 100) {
+        return CODEC_BAD_STATUS_LINE;
+    }
+    if (line.len > 12 && line.at[12] != ' ') {
+        return CODEC_BAD_STATUS_LINE;
+    }
+    out->status = (uint16_t)status;
+    out->reason = slice_from(line, 13);
+    return CODEC_BAD_NONE;
+}
+
+/* field-name ":" OWS field-value OWS (RFC 9112 5). Space before the colon: refused in a request,
+ * removed from a response, as 5.1 demands of a proxy. A folded line (5.2) is refused in both: 400,
+ * and 502 for the response. */
+static enum codec_bad parse_field(struct slice line, enum message_kind kind, struct header *field)
+{
+    size_t name_len = scan_token(line.at, line.len);
+    size_t colon = name_len;
+    if (name_len == 0) {
+        return line.at[0] == ' ' || line.at[0] == '\t' ? CODEC_BAD_OBS_FOLD : CODEC_BAD_FIELD;
+    }
+    if (UNLIKELY(colon == line.len || line.at[colon] != ':')) {
+        while (colon < line.len && (line.at[colon] == ' ' || line.at[colon] == '\t')) {
+            colon++;
+        }
+        if (colon == name_len || colon == line.len || line.at[colon] != ':') {
+            return CODEC_BAD_FIELD;
+        }
+        if (kind == MESSAGE_REQUEST) {
+            return CODEC_BAD_FIELD_SPACE;
+        }
+    }
+    const uint8_t *value = line.at + colon + 1;
+    const uint8_t *end = line.at + line.len;
+    while (value < end && (*value == ' ' || *value == '\t')) {
+        value++;
+    }
+    while (end > value && (end[-1] == ' ' || end[-1] == '\t')) {
+        end--;
+    }
+    field->name = slice_of(line.at, name_len);
+    field->value = slice_of(value, (size_t)(end - value));
+    field->id = (uint8_t)header_id_of(field->name);
+    field->dropped = false;
+    field->no_index = false;
+    return CODEC_BAD_NONE;
+}
+
+static bool in_start_line(const struct walk *walk)
+{
+    return walk->start_line && walk->at->line == 0;
+}
+
+/* Parses the whole line [from, to) that starts at walk->at->line. */
+static enum codec_bad take_line(struct walk *walk, struct slice line)
+{
+    struct message *out = walk->out;
+    if (in_start_line(walk)) {
+        return out->kind == MESSAGE_REQUEST ? parse_request_line(line, out)
+                                            : parse_status_line(line, out);
+    }
+    if (walk->at->fields == walk->limits->fields) {
+        return CODEC_BAD_HEAD_COUNT;
+    }
+    return parse_field(line, out->kind, &out->headers.field[walk->at->fields++]);
+}
+
+/* Why a byte that no line may hold stands where it stands. */
+static enum codec_bad bad_byte(const struct walk *walk, uint8_t byte)
+{
+    if (byte == '\r') {
+        return CODEC_BAD_BARE_CR;
+    }
+    if (byte == '\n') {
+        return CODEC_BAD_BARE_LF;
+    }
+    if (byte == 0) {
+        return CODEC_BAD_NUL;
+    }
+    if (!in_start_line(walk)) {
+        return CODEC_BAD_FIELD;
+    }
+    return walk->out->kind == MESSAGE_REQUEST ? CODEC_BAD_REQUEST_LINE : CODEC_BAD_STATUS_LINE;
+}
+
+/* Bytes from the head's start that the current line may reach. */
+static size_t line_limit(const struct walk *walk)
+{
+    bool request_line = in_start_line(walk) && walk->out->kind == MESSAGE_REQUEST;
+    return request_line && walk->limits->line_bytes < walk->limits->head_bytes
+               ? walk->limits->line_bytes
+               : walk->limits->head_bytes;
+}
+
+/* The input ends inside a line, at `end`. */
+static enum h1_parsed incomplete(struct walk *walk, size_t end, size_t limit)
+{
+    if (walk->in.len >= limit) {
+        bool request_line = in_start_line(walk) && walk->out->kind == MESSAGE_REQUEST;
+        return bad(walk->at, request_line ? CODEC_BAD_TARGET_LONG : CODEC_BAD_HEAD_LARGE);
+    }
+    walk->at->scanned = (uint32_t)end;
+    return H1_PARSED_MORE;
+}
+
+/* Goes on line by line from where the parser stands to the empty line; *used is set on DONE. */
+static enum h1_parsed walk_lines(struct walk *walk, size_t *used)
+{
+    struct h1_parser *at = walk->at;
+    const uint8_t *bytes = walk->in.at;
+    for (;;) {
+        size_t limit = line_limit(walk);
+        size_t available = walk->in.len < limit ? walk->in.len : limit;
+        size_t from = at->scanned > at->line ? at->scanned : at->line;
+        size_t end =
+            from < available ? from + scan_text(bytes + from, available - from) : available;
+        if (end == available) {
+            return incomplete(walk, end, limit);
+        }
+        if (bytes[end] != '\r') {
+            return bad(at, bad_byte(walk, bytes[end]));
+        }
+        if (end + 1 == available) {
+            return incomplete(walk, end, limit);
+        }
+        if (bytes[end + 1] != '\n') {
+            return bad(at, CODEC_BAD_BARE_CR);
+        }
+        if (end == at->line && !in_start_line(walk)) {
+            *used = end + 2;
+            return H1_PARSED_DONE;
+        }
+        enum codec_bad reason = take_line(walk, slice_of(bytes + at->line, end - at->line));
+        if (reason != CODEC_BAD_NONE) {
+            return bad(at, reason);
+        }
+        at->line = (uint32_t)end + 2;
+    }
+}
+
+static enum h1_parsed parse(struct walk *walk, size_t *used)
+{
+    CHECK(walk->out->headers.capacity >= walk->limits->fields);
+    bool resumed = walk->at->line > 0;
+    enum h1_parsed parsed = walk_lines(walk, used);
+    if (parsed == H1_PARSED_DONE && resumed) {
+        /* What the earlier calls parsed was not kept. */
+        *walk->at = (struct h1_parser){.line = 0};
+        parsed = walk_lines(walk, used);
+        CHECK(parsed == H1_PARSED_DONE);
+    }
+    if (parsed == H1_PARSED_DONE) {
+        walk->out->headers.count = walk->at->fields;
+        *walk->at = (struct h1_parser){.line = 0};
+    }
+    return parsed;
+}
+
+enum h1_parsed h1_parse_head(struct h1_parser *parser, const struct h1_limits *limits,
+                             struct slice in, struct message *out, size_t *used)
+{
+    struct walk walk = {parser, limits, in, out, true};
+    return parse(&walk, used);
+}
+
+enum h1_parsed h1_parse_trailers(struct h1_parser *parser, const struct h1_limits *limits,
+                                 struct slice in, struct message *out, size_t *used)
+{
+    struct walk walk = {parser, limits, in, out, false};
+    return parse(&walk, used);
+}

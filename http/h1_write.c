@@ -1,0 +1,304 @@
+#include "http/h1_write.h"
+
+#include "base/check.h"
+
+/* Writes into one reserved span while there is room, which for a usual head is always; a head
+ * larger than a chunk goes on in the next. */
+struct pen {
+    struct buf *out;
+    uint8_t *start;
+    uint8_t *at;
+    uint8_t *end;
+};
+
+static void pen_open(struct pen *pen, struct buf *out, size_t wanted)
+{
+    struct span room = buf_reserve(out, wanted < BUF_CHUNK_BYTES ? wanted : BUF_CHUNK_BYTES);
+    *pen = (struct pen){out, room.at, room.at, room.at + room.len};
+}
+
+static void pen_close(struct pen *pen)
+{
+    buf_commit(pen->out, (size_t)(pen->at - pen->start));
+}
+
+static void put_slow(struct pen *pen, const void *bytes, size_t len)
+{
+    pen_close(pen);
+    buf_append(pen->out, slice_of(bytes, len));
+    pen_open(pen, pen->out, 1);
+}
+
+static inline void put(struct pen *pen, const void *bytes, size_t len)
+{
+    if (UNLIKELY((size_t)(pen->end - pen->at) < len)) {
+        put_slow(pen, bytes, len);
+    } else if (len > 0) {
+        memcpy(pen->at, bytes, len);
+        pen->at += len;
+    }
+}
+
+static void put_slice(struct pen *pen, struct slice bytes)
+{
+    put(pen, bytes.at, bytes.len);
+}
+
+#define PUT(pen, literal) put((pen), "" literal, sizeof(literal) - 1)
+
+static void put_number(struct pen *pen, uint64_t number)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    put(pen, digits + at, sizeof digits - at);
+}
+
+static void put_title(struct pen *pen, struct slice name)
+{
+    bool first = true;
+    for (size_t i = 0; i < name.len; i++) {
+        uint8_t byte = name.at[i];
+        if (first && byte >= 'a' && byte <= 'z') {
+            byte = (uint8_t)(byte - 0x20);
+        }
+        first = byte == '-';
+        put(pen, &byte, 1);
+    }
+}
+
+static bool is_framing(uint8_t id)
+{
+    switch (id) {
+    case HEADER_HOST:
+    case HEADER_CONTENT_LENGTH:
+    case HEADER_TRANSFER_ENCODING:
+    case HEADER_CONNECTION:
+    case HEADER_KEEP_ALIVE:
+    case HEADER_PROXY_CONNECTION:
+    case HEADER_UPGRADE:
+    case HEADER_TE:
+    case HEADER_EXPECT:
+    case HEADER_HTTP2_SETTINGS:
+    case HEADER_X_PILLION_CASE:
+        return true;
+    default: /* every other id, known or not: an ordinary field */
+        return false;
+    }
+}
+
+static void put_fields(struct pen *pen, const struct message *message)
+{
+    bool title = message->version == MESSAGE_HTTP_2;
+    for (unsigned i = 0; i < message->headers.count; i++) {
+        const struct header *field = &message->headers.field[i];
+        if (field->dropped || (field->id != HEADER_OTHER && is_framing(field->id))) {
+            continue;
+        }
+        if (UNLIKELY(title)) {
+            put_title(pen, field->name);
+        } else {
+            put_slice(pen, field->name);
+        }
+        PUT(pen, ": ");
+        put_slice(pen, field->value);
+        PUT(pen, "\r\n");
+    }
+}
+
+/* An upper bound for fields, lines and the framing fields together. */
+static size_t head_size(const struct message *message, const struct h1_style *style)
+{
+    size_t size = 256 + message->method.len + message->path.len + 2 * message->authority.len +
+                  message->reason.len + style->protocol.len;
+    for (unsigned i = 0; i < message->headers.count; i++) {
+        size += message->headers.field[i].name.len + message->headers.field[i].value.len + 4;
+    }
+    return size;
+}
+
+static void put_framing(struct pen *pen, const struct h1_style *style)
+{
+    switch (style->framing) {
+    case H1_BODY_LENGTH:
+        PUT(pen, "Content-Length: ");
+        put_number(pen, style->length);
+        PUT(pen, "\r\n");
+        break;
+    case H1_BODY_CHUNKED:
+        PUT(pen, "Transfer-Encoding: chunked\r\n");
+        break;
+    case H1_BODY_NONE:
+    case H1_BODY_CLOSE:
+        break;
+    }
+}
+
+/* `te`: TE must be named by Connection too (RFC 9110 10.1.4). */
+static void put_connection(struct pen *pen, const struct h1_style *style, bool te)
+{
+    if (te) {
+        PUT(pen, "TE: trailers\r\n");
+    }
+    switch (style->connection) {
+    case H1_CONNECTION_NONE:
+        if (te) {
+            PUT(pen, "Connection: TE\r\n");
+        }
+        return;
+    case H1_CONNECTION_CLOSE:
+        PUT(pen, "Connection: close");
+        break;
+    case H1_CONNECTION_KEEP_ALIVE:
+        PUT(pen, "Connection: keep-alive");
+        break;
+    case H1_CONNECTION_UPGRADE:
+        PUT(pen, "Upgrade: ");
+        put_slice(pen, style->protocol);
+        PUT(pen, "\r\nConnection: Upgrade");
+        break;
+    }
+    if (te) {
+        PUT(pen, ", TE");
+    }
+    PUT(pen, "\r\n");
+}
+
+void h1_write_request(struct buf *out, const struct message *message, const struct h1_style *style)
+{
+    CHECK(message->kind == MESSAGE_REQUEST);
+    struct pen pen;
+    pen_open(&pen, out, head_size(message, style));
+    /* Extended CONNECT (RFC 8441) is HTTP/1.1's GET with Upgrade (RFC 6455). */
+    bool extended = message->protocol.len > 0 && slice_eq(message->method, SLICE("CONNECT"));
+    put_slice(&pen, extended ? SLICE("GET") : message->method);
+    PUT(&pen, " ");
+    put_slice(&pen, message->connect ? message->authority : message->path);
+    PUT(&pen, " HTTP/1.1\r\nHost: ");
+    put_slice(&pen, message->authority);
+    PUT(&pen, "\r\n");
+    put_fields(&pen, message);
+    put_framing(&pen, style);
+    if (message->expect_continue) {
+        PUT(&pen, "Expect: 100-continue\r\n");
+    }
+    put_connection(&pen, style, message->te_trailers);
+    PUT(&pen, "\r\n");
+    pen_close(&pen);
+}
+
+void h1_write_response(struct buf *out, const struct message *message, const struct h1_style *style)
+{
+    CHECK(message->kind == MESSAGE_RESPONSE);
+    uint16_t status = style->status != 0 ? style->status : message->status;
+    CHECK(status >= 100 && status <= 999);
+    struct pen pen;
+    pen_open(&pen, out, head_size(message, style));
+    PUT(&pen, "HTTP/1.1 ");
+    put_number(&pen, status);
+    PUT(&pen, " ");
+    /* HTTP/2 has no phrase; what an HTTP/1 server said is kept, also when it said nothing. */
+    bool made = style->status != 0 || message->version == MESSAGE_HTTP_2;
+    put_slice(&pen, made ? h1_reason(status) : message->reason);
+    PUT(&pen, "\r\n");
+    put_fields(&pen, message);
+    put_framing(&pen, style);
+    put_connection(&pen, style, false);
+    PUT(&pen, "\r\n");
+    pen_close(&pen);
+}
+
+void h1_write_chunk(struct buf *out, struct buf *data)
+{
+    static const char hex[] = "0123456789abcdef";
+    CHECK(data->len > 0);
+    uint8_t line[18];
+    size_t at = sizeof line;
+    line[--at] = '\n';
+    line[--at] = '\r';
+    for (size_t left = data->len; left > 0; left /= 16) {
+        line[--at] = (uint8_t)hex[left % 16];
+    }
+    buf_append(out, slice_of(line + at, sizeof line - at));
+    buf_move(out, data, data->len);
+    buf_append(out, SLICE("\r\n"));
+}
+
+void h1_write_last_chunk(struct buf *out)
+{
+    buf_append(out, SLICE("0\r\n\r\n"));
+}
+
+void h1_write_trailers(struct buf *out, const struct message *message)
+{
+    struct pen pen;
+    const struct h1_style style = {.framing = H1_BODY_NONE};
+    pen_open(&pen, out, head_size(message, &style));
+    PUT(&pen, "0\r\n");
+    put_fields(&pen, message);
+    PUT(&pen, "\r\n");
+    pen_close(&pen);
+}
+
+struct slice h1_reason(uint16_t status)
+{
+    switch (status) {
+#define REASON(code, phrase)                                                                       \
+    case code:                                                                                     \
+        return SLICE(phrase)
+        REASON(100, "Continue");
+        REASON(101, "Switching Protocols");
+        REASON(103, "Early Hints");
+        REASON(200, "OK");
+        REASON(201, "Created");
+        REASON(202, "Accepted");
+        REASON(203, "Non-Authoritative Information");
+        REASON(204, "No Content");
+        REASON(205, "Reset Content");
+        REASON(206, "Partial Content");
+        REASON(300, "Multiple Choices");
+        REASON(301, "Moved Permanently");
+        REASON(302, "Found");
+        REASON(303, "See Other");
+        REASON(304, "Not Modified");
+        REASON(307, "Temporary Redirect");
+        REASON(308, "Permanent Redirect");
+        REASON(400, "Bad Request");
+        REASON(401, "Unauthorized");
+        REASON(402, "Payment Required");
+        REASON(403, "Forbidden");
+        REASON(404, "Not Found");
+        REASON(405, "Method Not Allowed");
+        REASON(406, "Not Acceptable");
+        REASON(407, "Proxy Authentication Required");
+        REASON(408, "Request Timeout");
+        REASON(409, "Conflict");
+        REASON(410, "Gone");
+        REASON(411, "Length Required");
+        REASON(412, "Precondition Failed");
+        REASON(413, "Content Too Large");
+        REASON(414, "URI Too Long");
+        REASON(415, "Unsupported Media Type");
+        REASON(416, "Range Not Satisfiable");
+        REASON(417, "Expectation Failed");
+        REASON(421, "Misdirected Request");
+        REASON(422, "Unprocessable Content");
+        REASON(425, "Too Early");
+        REASON(426, "Upgrade Required");
+        REASON(428, "Precondition Required");
+        REASON(429, "Too Many Requests");
+        REASON(431, "Request Header Fields Too Large");
+        REASON(500, "Internal Server Error");
+        REASON(501, "Not Implemented");
+        REASON(502, "Bad Gateway");
+        REASON(503, "Service Unavailable");
+        REASON(504, "Gateway Timeout");
+        REASON(505, "HTTP Version Not Supported");
+#undef REASON
+    default: /* a status that no RFC names */
+        return SLICE("");
+    }
+}
