@@ -67,7 +67,8 @@ static bool refuse(const struct scan *scan, const char *what)
 /* The byte `ahead` of the position; 0 behind the end (a zero byte itself is refused first). */
 static char peek(const struct scan *scan, size_t ahead)
 {
-    return scan->at + ahead < scan->pattern.len ? (char)scan->pattern.at[scan->at + ahead] : '\0';
+    size_t at = scan->at + ahead;
+    return (char)(at < scan->pattern.len ? scan->pattern.at[at] : 0);
 }
 
 static void put(struct scan *scan, const char *text)
