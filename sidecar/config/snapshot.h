@@ -19,7 +19,8 @@
 #include "base/arena.h"
 #include "base/slice.h"
 
-struct regex; /* base/regex */
+struct regex;       /* base/regex */
+struct tls_context; /* base/tls */
 
 /* What owns a compiled tree. One thread at a time; readers need nothing of it. */
 struct snapshot {
@@ -413,14 +414,14 @@ struct tls_validation {
     bool accept_untrusted;
 };
 
-enum tls_version { TLS_VERSION_AUTO, TLS_VERSION_1_2 = 3, TLS_VERSION_1_3 = 4 };
+enum tls_protocol { TLS_PROTOCOL_AUTO, TLS_PROTOCOL_1_2 = 3, TLS_PROTOCOL_1_3 = 4 };
 
 struct tls_config {
     bool server;
     bool require_client_certificate; /* server */
     bool verify;                     /* a validation context is there */
     bool auto_sni;                   /* client: SNI is the request's host */
-    uint8_t min_version;             /* enum tls_version; never AUTO */
+    uint8_t min_version;             /* enum tls_protocol; never AUTO */
     uint8_t max_version;
     struct slice sni;                           /* client; empty: none is sent */
     const struct slice *alpn;                   /* in order of preference */
@@ -432,6 +433,7 @@ struct tls_config {
     struct slice curves;                        /* OpenSSL's list; empty: built in */
     uint16_t alpn_count;
     uint16_t certificate_count;
+    struct tls_context *context; /* made with the configuration; the snapshot's */
 };
 
 /* ---- clusters and endpoints
