@@ -373,7 +373,8 @@ static void answer_request(struct ads_client *client, struct arena *arena, struc
     CHECK(link != NULL);
     struct answer *answer = LIST_ITEM(link, struct answer, link);
     Envoy__Service__Discovery__V3__DeltaDiscoveryRequest request;
-    Google__Rpc__Status status = GOOGLE__RPC__STATUS__INIT;
+    Google__Rpc__Status status;
+    google__rpc__status__init(&status);
     request_init(client, arena, &request, answer->type_url);
     request.response_nonce = answer->nonce;
     if (answer->reason != NULL) {

@@ -757,12 +757,13 @@ static bool world_response(struct ads_stream *stream, enum xds_resource type, ui
 bool ads_stream_response(struct ads_stream *stream, uint64_t now_ms, struct arena *arena,
                          struct slice *response)
 {
-    for (unsigned i = 0; i < XDS_RESOURCE_COUNT; i++) {
-        const struct subscription *subscription = &stream->types[i];
+    /* Twice: removals that waited for listeners and routes may go once those were looked at. */
+    for (unsigned i = 0; i < 2 * XDS_RESOURCE_COUNT; i++) {
+        enum xds_resource type = (enum xds_resource)(i % XDS_RESOURCE_COUNT);
+        const struct subscription *subscription = &stream->types[type];
         if (!subscription->opened || !subscription->changed || subscription->waiting) {
             continue;
         }
-        enum xds_resource type = (enum xds_resource)i;
         if (stream->protocol == ADS_DELTA ? delta_response(stream, type, now_ms, arena, response)
                                           : world_response(stream, type, now_ms, arena, response)) {
             return true;

@@ -21,7 +21,8 @@ static int begin(void **state)
 {
     (void)state;
     arena_init(&fixture.trace.arena, NULL);
-    Envoy__Config__Core__V3__Node node = ENVOY__CONFIG__CORE__V3__NODE__INIT;
+    Envoy__Config__Core__V3__Node node;
+    envoy__config__core__v3__node__init(&node);
     char id[] = "me";
     node.id = id;
     struct ads_client_options options = {.node = encode_message(&fixture.trace.arena, &node.base),

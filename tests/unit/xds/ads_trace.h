@@ -149,10 +149,12 @@ static inline struct slice trace_make_delta_request(struct trace *trace, const c
     char *leave[32];
     Envoy__Service__Discovery__V3__DeltaDiscoveryRequest__InitialResourceVersionsEntry entry[32];
     Envoy__Service__Discovery__V3__DeltaDiscoveryRequest__InitialResourceVersionsEntry *entries[32];
-    Envoy__Service__Discovery__V3__DeltaDiscoveryRequest m =
-        ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_REQUEST__INIT;
-    Envoy__Config__Core__V3__Node node = ENVOY__CONFIG__CORE__V3__NODE__INIT;
-    Google__Rpc__Status status = GOOGLE__RPC__STATUS__INIT;
+    Envoy__Service__Discovery__V3__DeltaDiscoveryRequest m;
+    envoy__service__discovery__v3__delta_discovery_request__init(&m);
+    Envoy__Config__Core__V3__Node node;
+    envoy__config__core__v3__node__init(&node);
+    Google__Rpc__Status status;
+    google__rpc__status__init(&status);
     m.resource_names_subscribe = add;
     m.resource_names_unsubscribe = leave;
     m.initial_resource_versions = entries;
@@ -191,10 +193,12 @@ static inline struct slice trace_make_world_request(struct trace *trace, const c
 {
     struct trace_words words;
     char *names[32];
-    Envoy__Service__Discovery__V3__DiscoveryRequest m =
-        ENVOY__SERVICE__DISCOVERY__V3__DISCOVERY_REQUEST__INIT;
-    Envoy__Config__Core__V3__Node node = ENVOY__CONFIG__CORE__V3__NODE__INIT;
-    Google__Rpc__Status status = GOOGLE__RPC__STATUS__INIT;
+    Envoy__Service__Discovery__V3__DiscoveryRequest m;
+    envoy__service__discovery__v3__discovery_request__init(&m);
+    Envoy__Config__Core__V3__Node node;
+    envoy__config__core__v3__node__init(&node);
+    Google__Rpc__Status status;
+    google__rpc__status__init(&status);
     m.resource_names = names;
     trace_cut(&words, text);
     m.type_url = trace_url(words.word[0]);
@@ -227,8 +231,8 @@ static inline struct slice trace_make_response(struct trace *trace, const char *
     Google__Protobuf__Any body[32];
     char *alias[32];
     char *removed[32];
-    Envoy__Service__Discovery__V3__DeltaDiscoveryResponse m =
-        ENVOY__SERVICE__DISCOVERY__V3__DELTA_DISCOVERY_RESPONSE__INIT;
+    Envoy__Service__Discovery__V3__DeltaDiscoveryResponse m;
+    envoy__service__discovery__v3__delta_discovery_response__init(&m);
     m.resources = resources;
     m.removed_resources = removed;
     trace_cut(&words, text);
