@@ -141,6 +141,9 @@ void conn_close(struct conn **conn)
 {
     if (*conn != NULL) {
         struct net_conn *net = (*conn)->net;
+        if ((*conn)->ops->tls) {
+            (*conn)->ops->shutdown_send(*conn); /* close_notify: this end is no cut */
+        }
         (*conn)->ops->free(*conn);
         net->ops->close(&net);
         *conn = NULL;

@@ -77,8 +77,13 @@ static inline struct slice conn_alpn(const struct conn *conn)
 {
     return conn->ops->alpn(conn);
 }
-/* Closes the socket (FIN where all was read, as the kernel decides) and frees; nulls the pointer.
- */
+static inline struct slice conn_sni(const struct conn *conn)
+{
+    return conn->ops->sni(conn);
+}
+/* Closes the socket (FIN where all was read, as the kernel decides; TLS sends close_notify first)
+ * and frees; nulls the pointer. What is cut short must be conn_reset, or a TLS peer takes it for
+ * whole. */
 void conn_close(struct conn **conn);
 /* Closes with RST. */
 void conn_reset(struct conn **conn);
