@@ -253,7 +253,9 @@ static size_t escape_one(uint8_t c, char out[6])
             return 2;
         }
     }
-    (void)memcpy(out + 1, "u00", 3);
+    out[1] = 'u';
+    out[2] = '0';
+    out[3] = '0';
     out[4] = hex[c >> 4];
     out[5] = hex[c & 15];
     return 6;

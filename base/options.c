@@ -26,58 +26,84 @@ static const struct unit sizes[] = {
 
 /* ---- values ---- */
 
-/* "12.5" and then a unit, cut off the front of *rest; adds their product to *sum. Exact, or false.
- */
-static bool take_quantity(struct slice *rest, const struct unit *units, size_t count, uint64_t *sum)
+/* whole + part / scale, as it was written: "12.50" is 12, 50, 100. */
+struct decimal {
+    uint64_t whole;
+    uint64_t part; /* below 10^9 */
+    uint64_t scale;
+};
+
+static size_t count_digits(struct slice text)
 {
     size_t digits = 0;
-    while (digits < rest->len && rest->at[digits] >= '0' && rest->at[digits] <= '9') {
+    while (digits < text.len && text.at[digits] >= '0' && text.at[digits] <= '9') {
         digits++;
     }
-    uint64_t whole;
-    if (!slice_to_u64(slice_head(*rest, digits), UINT64_MAX, &whole)) {
+    return digits;
+}
+
+/* Cuts a decimal off the front of *rest. */
+static bool take_decimal(struct slice *rest, struct decimal *number)
+{
+    size_t digits = count_digits(*rest);
+    *number = (struct decimal){.scale = 1};
+    if (!slice_to_u64(slice_head(*rest, digits), UINT64_MAX, &number->whole)) {
         return false;
     }
     *rest = slice_from(*rest, digits);
-    uint64_t part = 0;
-    uint64_t scale = 1;
-    if (rest->len > 0 && rest->at[0] == '.') {
-        *rest = slice_from(*rest, 1);
-        for (digits = 0; rest->len > 0 && rest->at[0] >= '0' && rest->at[0] <= '9'; digits++) {
-            if (digits == 9) {
-                return false;
-            }
-            part = part * 10 + (rest->at[0] - (unsigned)'0');
-            scale *= 10;
-            *rest = slice_from(*rest, 1);
-        }
-        if (digits == 0) {
-            return false;
-        }
+    if (rest->len == 0 || rest->at[0] != '.') {
+        return true;
     }
+    *rest = slice_from(*rest, 1);
+    digits = count_digits(*rest);
+    if (digits > 9 || !slice_to_u64(slice_head(*rest, digits), UINT64_MAX, &number->part)) {
+        return false;
+    }
+    *rest = slice_from(*rest, digits);
+    for (; digits > 0; digits--) {
+        number->scale *= 10;
+    }
+    return true;
+}
+
+/* Cuts the name of a unit off the front of *rest; null where there is none. */
+static const struct unit *take_unit(struct slice *rest, const struct unit *units, size_t count)
+{
     size_t letters = 0;
     while (letters < rest->len && (rest->at[letters] < '0' || rest->at[letters] > '9')) {
         letters++;
     }
+    struct slice name = slice_head(*rest, letters);
+    *rest = slice_from(*rest, letters);
     for (size_t i = 0; i < count; i++) {
-        uint64_t size = units[i].size;
-        if (!slice_eq(slice_head(*rest, letters), slice_of_text(units[i].name))) {
-            continue;
+        if (slice_eq(name, slice_of_text(units[i].name))) {
+            return &units[i];
         }
-        /* part < 10^9 and size <= 3.6 * 10^9, so their product fits. */
-        if (whole > UINT64_MAX / size || part * size % scale != 0) {
-            return false;
-        }
-        uint64_t value = whole * size;
-        uint64_t more = part * size / scale;
-        if (value > UINT64_MAX - more || *sum > UINT64_MAX - more - value) {
-            return false;
-        }
-        *sum += value + more;
-        *rest = slice_from(*rest, letters);
-        return true;
     }
-    return false;
+    return NULL;
+}
+
+/* "12.5s": cuts it off the front of *rest and adds it to *sum. Exact, or false. */
+static bool take_quantity(struct slice *rest, const struct unit *units, size_t count, uint64_t *sum)
+{
+    struct decimal number;
+    if (!take_decimal(rest, &number)) {
+        return false;
+    }
+    const struct unit *unit = take_unit(rest, units, count);
+    if (unit == NULL || number.whole > UINT64_MAX / unit->size) {
+        return false;
+    }
+    /* part < 10^9 and no unit is over 3.6 * 10^9, so that their product fits. */
+    uint64_t fraction = number.part * unit->size;
+    uint64_t value = number.whole * unit->size;
+    uint64_t more = fraction / number.scale;
+    if (fraction % number.scale != 0 || value > UINT64_MAX - more ||
+        *sum > UINT64_MAX - more - value) {
+        return false;
+    }
+    *sum += value + more;
+    return true;
 }
 
 bool options_parse_duration(struct slice text, uint64_t *us)

@@ -29,3 +29,15 @@ size_t utf8_length(struct slice s)
     }
     return len;
 }
+
+bool utf8_valid(struct slice s)
+{
+    while (s.len > 0) {
+        size_t len = utf8_length(s);
+        if (len == 0) {
+            return false;
+        }
+        s = slice_from(s, len);
+    }
+    return true;
+}

@@ -1,6 +1,7 @@
 #pragma once
 /* UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF. */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/slice.h"
@@ -9,3 +10,5 @@
 
 /* Bytes of the character at the front of `s` (not empty), or 0 where none stands there whole. */
 size_t utf8_length(struct slice s);
+/* True when the whole slice is UTF-8; the empty one is. */
+bool utf8_valid(struct slice s);

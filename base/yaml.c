@@ -1,7 +1,7 @@
 /* The tree is built from libyaml's events with a stack of the containers that are open; nothing
- * recurses on the depth of the text but yaml_to_json, and by then the depth is bounded. libyaml's
- * own document loader was refused: it keeps no position of names, expands nothing that it could
- * count, and its nodes are freed with the document. */
+ * recurses on the depth of the text but base/yaml_json.c, and by then the depth is bounded.
+ * libyaml's own document loader was refused: it keeps no position of names, expands nothing that it
+ * could count, and its nodes are freed with the document. */
 #include "base/yaml.h"
 
 #include <stdlib.h>
@@ -9,10 +9,10 @@
 #include <yaml.h>
 
 #include "base/alloc.h"
+#include "base/yaml_scalar.h"
 
-#define MAX_ANCHORS     1000U
-#define MAX_MERGE_WORK  (1U << 20) /* name comparisons of one mapping's merge keys */
-#define MAX_NUMBER_TEXT 400
+#define MAX_ANCHORS    1000U
+#define MAX_MERGE_WORK (1U << 20) /* name comparisons of one mapping's merge keys */
 
 /* An open sequence or mapping. */
 struct frame {
@@ -73,152 +73,6 @@ static bool refuse_name(struct builder *b, const struct yaml_node *at, const cha
     return error_set(b->err, "%s: %.*s", what, SLICE_ARG(slice_head(name, 200)));
 }
 
-/* ---- what a plain scalar means ---- */
-
-enum integer {
-    INTEGER_FITS,
-    INTEGER_TOO_LARGE,
-    INTEGER_NOT,
-};
-
-/* Digits with Go's prefixes: 0x, 0o, 0b, and 0 for octal. `text` holds no underscores. */
-static enum integer parse_integer(const char *text, int64_t *value)
-{
-    bool negative = text[0] == '-';
-    text += text[0] == '-' || text[0] == '+';
-    unsigned base = 10;
-    if (text[0] == '0' && text[1] != '\0') {
-        char prefix = (char)slice_lower((uint8_t)text[1]);
-        base = prefix == 'x' ? 16 : prefix == 'b' ? 2 : 8;
-        text += prefix == 'x' || prefix == 'b' || prefix == 'o' ? 2 : 1;
-    }
-    uint64_t sum = 0;
-    bool fits = true;
-    if (text[0] == '\0') {
-        return INTEGER_NOT;
-    }
-    for (; *text != '\0'; text++) {
-        uint8_t c = slice_lower((uint8_t)*text);
-        unsigned digit = 99;
-        if (c >= '0' && c <= '9') {
-            digit = c - (unsigned)'0';
-        } else if (c >= 'a' && c <= 'f') {
-            digit = c - (unsigned)'a' + 10;
-        }
-        if (digit >= base) {
-            return INTEGER_NOT;
-        }
-        fits = fits && sum <= ((uint64_t)INT64_MAX + negative - digit) / base;
-        sum = fits ? sum * base + digit : sum;
-    }
-    if (!fits) {
-        return INTEGER_TOO_LARGE;
-    }
-    *value = negative ? (int64_t)(0 - sum) : (int64_t)sum;
-    return INTEGER_FITS;
-}
-
-static size_t skip_digits(const char *text)
-{
-    return strspn(text, "0123456789");
-}
-
-/* [-+]? (.digits | digits (. digits?)?) ([eE] [-+]? digits)? */
-static bool looks_like_float(const char *text)
-{
-    text += *text == '-' || *text == '+';
-    size_t whole = skip_digits(text);
-    text += whole;
-    if (*text == '.') {
-        size_t part = skip_digits(text + 1);
-        if (whole == 0 && part == 0) {
-            return false;
-        }
-        text += 1 + part;
-    } else if (whole == 0) {
-        return false;
-    }
-    if (*text == 'e' || *text == 'E') {
-        text++;
-        text += *text == '-' || *text == '+';
-        size_t exponent = skip_digits(text);
-        if (exponent == 0) {
-            return false;
-        }
-        text += exponent;
-    }
-    return *text == '\0';
-}
-
-/* True when the scalar is a number; sets kind and value then. */
-static bool resolve_number(struct yaml_node *node)
-{
-    uint8_t first = node->text.at[0];
-    bool digit = (first >= '0' && first <= '9') || first == '+' || first == '-';
-    char plain[MAX_NUMBER_TEXT + 1];
-    size_t len = 0;
-    if ((!digit && first != '.') || node->text.len > MAX_NUMBER_TEXT) {
-        return false;
-    }
-    for (size_t i = 0; i < node->text.len; i++) {
-        if (node->text.at[i] != '_' || !digit) {
-            plain[len++] = (char)node->text.at[i];
-        }
-    }
-    plain[len] = '\0';
-    enum integer integer = digit ? parse_integer(plain, &node->integer) : INTEGER_NOT;
-    if (integer == INTEGER_FITS) {
-        node->kind = YAML_KIND_INT;
-        return true;
-    }
-    if (!looks_like_float(plain)) {
-        return false; /* a number in another base beyond 64 bits ends here too: a string */
-    }
-    double number = strtod(plain, NULL);
-    if (number > 1.7976931348623157e308 || number < -1.7976931348623157e308) {
-        return false;
-    }
-    node->kind = YAML_KIND_FLOAT;
-    node->number = number;
-    return true;
-}
-
-static bool one_of(struct slice text, const char *const words[], size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (slice_eq(text, slice_of_text(words[i]))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Sets kind and value from the text of a plain scalar; false: .inf or .nan, which JSON lacks. */
-static bool resolve_plain(struct yaml_node *node)
-{
-    static const char *const nulls[] = {"", "~", "null", "Null", "NULL"};
-    static const char *const trues[] = {"y",    "Y",    "yes", "Yes", "YES", "true",
-                                        "True", "TRUE", "on",  "On",  "ON"};
-    static const char *const falses[] = {"n",     "N",     "no",  "No",  "NO", "false",
-                                         "False", "FALSE", "off", "Off", "OFF"};
-    static const char *const infinite[] = {".nan",  ".NaN",  ".NAN",  ".inf",  ".Inf",  ".INF",
-                                           "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF"};
-    if (one_of(node->text, nulls, COUNT_OF(nulls))) {
-        node->kind = YAML_KIND_NULL;
-    } else if (one_of(node->text, trues, COUNT_OF(trues))) {
-        node->kind = YAML_KIND_BOOL;
-        node->boolean = true;
-    } else if (one_of(node->text, falses, COUNT_OF(falses))) {
-        node->kind = YAML_KIND_BOOL;
-        node->boolean = false;
-    } else if (one_of(node->text, infinite, COUNT_OF(infinite))) {
-        return false;
-    } else if (!resolve_number(node)) {
-        node->kind = YAML_KIND_STRING;
-    }
-    return true;
-}
-
 /* A tag's short name behind the core schema's prefix; the empty slice with a null pointer when it
  * is another tag. */
 static struct slice core_tag(const yaml_char_t *tag)
@@ -228,49 +82,22 @@ static struct slice core_tag(const yaml_char_t *tag)
     return slice_starts(text, prefix) ? slice_from(text, prefix.len) : (struct slice){NULL, 0};
 }
 
-/* Applies an explicit tag to a scalar whose plain meaning is set; false: the text does not fit. */
-static bool apply_tag(struct yaml_node *node, struct slice tag, bool *known)
-{
-    static const struct {
-        const char *name;
-        enum yaml_kind kind;
-    } tags[] = {
-        {"null", YAML_KIND_NULL},   {"bool", YAML_KIND_BOOL},  {"int", YAML_KIND_INT},
-        {"float", YAML_KIND_FLOAT}, {"str", YAML_KIND_STRING}, {"timestamp", YAML_KIND_STRING},
-    };
-    *known = false;
-    for (size_t i = 0; i < COUNT_OF(tags); i++) {
-        if (!slice_eq(tag, slice_of_text(tags[i].name))) {
-            continue;
-        }
-        *known = true;
-        if (tags[i].kind == YAML_KIND_STRING) {
-            node->kind = YAML_KIND_STRING;
-        } else if (tags[i].kind == YAML_KIND_FLOAT && node->kind == YAML_KIND_INT) {
-            node->kind = YAML_KIND_FLOAT;
-            node->number = (double)node->integer;
-        }
-        return node->kind == tags[i].kind;
-    }
-    return false;
-}
-
 static bool resolve_scalar(struct builder *b, struct yaml_node *node, const yaml_event_t *event)
 {
     const yaml_char_t *tag = event->data.scalar.tag;
     bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     node->kind = YAML_KIND_STRING;
     if (tag == NULL ? plain : strcmp((const char *)tag, "!") != 0) {
-        if (!resolve_plain(node)) {
+        if (!yaml_scalar_resolve(node)) {
             return refuse(b, node->line, node->column, "infinity and NaN are not numbers here");
         }
     }
     if (tag != NULL && strcmp((const char *)tag, "!") != 0) {
-        bool known;
-        if (!apply_tag(node, core_tag(tag), &known)) {
+        enum yaml_tag fit = yaml_scalar_tag(node, core_tag(tag));
+        if (fit != YAML_TAG_FITS) {
             return refuse(b, node->line, node->column,
-                          known ? "the value does not fit its tag"
-                                : "a tag outside of YAML's core schema");
+                          fit == YAML_TAG_MISFIT ? "the value does not fit its tag"
+                                                 : "a tag outside of YAML's core schema");
         }
     }
     return true;
@@ -293,16 +120,15 @@ static bool charge(struct builder *b, const struct yaml_node *at, uint32_t weigh
     b->visited += weight;
     return b->visited <= b->limits.nodes ||
            refuse(b, at->line, at->column,
-                  "too many values in one document (aliases count as what "
-                  "they stand for)");
+                  "too many values in one document, aliases counted as what they stand for");
 }
 
 /* Puts a node below the innermost open container, or at the root. */
-static bool attach(struct builder *b, struct yaml_node *node)
+static void attach(struct builder *b, struct yaml_node *node)
 {
     if (b->open == 0) {
         b->root = node;
-        return true;
+        return;
     }
     struct frame *frame = &b->frames[b->open - 1];
     if (frame->node->kind == YAML_KIND_MAPPING) {
@@ -322,7 +148,6 @@ static bool attach(struct builder *b, struct yaml_node *node)
     }
     frame->last = node;
     frame->node->count++;
-    return true;
 }
 
 /* True when the next node is a name of the innermost mapping. */
@@ -380,7 +205,11 @@ static bool take_scalar(struct builder *b, const yaml_event_t *event)
     if (wants_key(b)) {
         return take_key(b, node, event);
     }
-    return charge(b, node, 1) && attach(b, node);
+    if (!charge(b, node, 1)) {
+        return false;
+    }
+    attach(b, node);
+    return true;
 }
 
 static bool take_alias(struct builder *b, const yaml_event_t *event)
@@ -410,7 +239,11 @@ static bool take_alias(struct builder *b, const yaml_event_t *event)
     node->column = column;
     node->next = NULL;
     node->key = (struct slice){NULL, 0};
-    return charge(b, node, node->weight) && attach(b, node);
+    if (!charge(b, node, node->weight)) {
+        return false;
+    }
+    attach(b, node);
+    return true;
 }
 
 static bool open_container(struct builder *b, const yaml_event_t *event, enum yaml_kind kind,
@@ -428,9 +261,10 @@ static bool open_container(struct builder *b, const yaml_event_t *event, enum ya
     if (b->open >= b->limits.depth) {
         return refuse(b, node->line, node->column, "nested too deeply");
     }
-    if (!remember_anchor(b, anchor, node, false) || !charge(b, node, 1) || !attach(b, node)) {
+    if (!remember_anchor(b, anchor, node, false) || !charge(b, node, 1)) {
         return false;
     }
+    attach(b, node);
     b->frames[b->open++] = (struct frame){.node = node};
     return true;
 }
@@ -764,43 +598,4 @@ struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key)
         return NULL;
     }
     return find_child(mapping, slice_of_text(key));
-}
-
-json_t *yaml_to_json(const struct yaml_node *node)
-{
-    json_t *value = NULL;
-    switch (node->kind) {
-    case YAML_KIND_NULL:
-        value = json_null();
-        break;
-    case YAML_KIND_BOOL:
-        value = json_boolean(node->boolean);
-        break;
-    case YAML_KIND_INT:
-        value = json_integer(node->integer);
-        break;
-    case YAML_KIND_FLOAT:
-        value = json_real(node->number);
-        break;
-    case YAML_KIND_STRING:
-        value = json_stringn((const char *)node->text.at, node->text.len);
-        break;
-    case YAML_KIND_SEQUENCE:
-        value = json_array();
-        YAML_EACH(node, child)
-        {
-            CHECK(json_array_append_new(value, yaml_to_json(child)) == 0);
-        }
-        break;
-    case YAML_KIND_MAPPING:
-        value = json_object();
-        YAML_EACH(node, child)
-        {
-            CHECK(json_object_setn_new(value, (const char *)child->key.at, child->key.len,
-                                       yaml_to_json(child)) == 0);
-        }
-        break;
-    }
-    CHECK(value != NULL);
-    return value;
 }

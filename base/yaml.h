@@ -42,7 +42,7 @@ enum yaml_kind {
 
 struct yaml_node {
     enum yaml_kind kind;
-    uint32_t line;     /* in the whole file, from 1 */
+    uint32_t line;     /* in the whole file, from 1; 0: the value came as JSON */
     uint32_t column;   /* from 1 */
     struct slice text; /* a scalar as written, quotes and escapes resolved; numbers too */
     union {
@@ -108,6 +108,11 @@ const char *yaml_kind_name(enum yaml_kind kind);
 /* The same tree as JSON: a new reference, never null. Integers that 64 bits do not hold are reals.
  */
 json_t *yaml_to_json(const struct yaml_node *node) MUST_USE;
+
+/* The other way, for objects that come as JSON (from the Kubernetes API): a tree without places,
+ * all lines and columns 0. The depth is bounded by whoever parsed the JSON (json_parse). Copied
+ * into the arena; nothing is borrowed from `value`. */
+struct yaml_node *yaml_from_json(struct arena *arena, json_t *value);
 
 /* Walks the children of a sequence or mapping. */
 #define YAML_EACH(node, child)                                                                     \

@@ -146,5 +146,11 @@ enum mtls_mode model_mtls_mode(const struct model *model, const char *namespace,
                                const struct labels *labels, uint32_t port,
                                const struct object **object);
 
+/* The PeerAuthentication without a selector that speaks for a namespace; null: none. */
+const struct object *model_namespace_peer(const struct model *model, const char *namespace);
+/* Ports of the application that the PeerAuthentications of that workload name; in the arena. */
+const uint32_t *model_peer_ports(const struct model *model, struct arena *arena,
+                                 const char *namespace, const struct labels *labels, size_t *count);
+
 /* The subset of a rule; null when it has none of that name. */
 const struct subset *model_find_subset(const struct object *rule, const char *name);

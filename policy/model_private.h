@@ -56,7 +56,7 @@ void model_build_rules(struct model *model);
 
 /* By family, then bytes; ports do not matter. */
 int model_addr_compare(const struct addr *a, const struct addr *b);
-/* The older first: generation, then id. */
+/* The older first: the generation of the first version, then the id. */
 int model_age_compare(const struct object *a, const struct object *b);
 /* slice_cut for names: the port that a named or numbered protocol stands for. */
 enum model_protocol model_protocol_of(const char *app_protocol, const char *port_name);

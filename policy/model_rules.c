@@ -10,8 +10,8 @@
 
 int model_age_compare(const struct object *a, const struct object *b)
 {
-    if (a->generation != b->generation) {
-        return a->generation < b->generation ? -1 : 1;
+    if (a->born != b->born) {
+        return a->born < b->born ? -1 : 1;
     }
     return strcmp(a->id, b->id);
 }
@@ -217,6 +217,35 @@ enum mtls_mode model_mtls_mode(const struct model *model, const char *namespace,
         }
     }
     return MTLS_MODE_PERMISSIVE;
+}
+
+const struct object *model_namespace_peer(const struct model *model, const char *namespace)
+{
+    static const struct labels none = {0};
+    for (size_t i = 0; i < model->peer_authentication_count; i++) {
+        const struct object *peer = model->peer_authentications[i];
+        if (peer_in_scope(model, peer, PEER_SCOPE_NAMESPACE, namespace, &none)) {
+            return peer;
+        }
+    }
+    return NULL;
+}
+
+const uint32_t *model_peer_ports(const struct model *model, struct arena *arena,
+                                 const char *namespace, const struct labels *labels, size_t *count)
+{
+    uint32_t *ports = NULL;
+    *count = 0;
+    for (size_t i = 0; i < model->peer_authentication_count; i++) {
+        const struct object *peer = model->peer_authentications[i];
+        const struct peer_authentication *spec = object_peer_authentication(peer);
+        if (peer_in_scope(model, peer, PEER_SCOPE_WORKLOAD, namespace, labels)) {
+            for (size_t p = 0; p < spec->ports.count; p++) {
+                ARRAY_PUSH(arena, ports, *count, spec->ports.at[p].port);
+            }
+        }
+    }
+    return ports;
 }
 
 void model_build_rules(struct model *model)

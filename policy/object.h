@@ -455,6 +455,7 @@ struct object {
     uint32_t refs;
     uint64_t hash;       /* of all that matters, places not included */
     uint64_t generation; /* 0 until policy/set gives one */
+    uint64_t born;       /* the generation of its first version: its age */
     union object_spec spec;
     struct arena arena;
 };

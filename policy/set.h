@@ -19,9 +19,11 @@ struct policy_set {
 void policy_set_init(struct policy_set *set);
 void policy_set_fini(struct policy_set *set);
 
-/* Puts a version in force that is known from before (a state file), under the generation that it
- * had. Takes the reference. Not for an id that is in the set already. */
-void policy_set_restore(struct policy_set *set, struct object **object, uint64_t generation);
+/* Puts a version in force that is known from before (a state file), under the generations that it
+ * had (object->generation and object->born). Takes the reference. Not for an id that is in the set
+ * already. */
+void policy_set_restore(struct policy_set *set, struct object **object, uint64_t generation,
+                        uint64_t born);
 
 /* The next picture from all documents of the source; `problems` gets what is wrong, and every
  * object in the set has a generation. True when anything changed. */

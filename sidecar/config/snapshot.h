@@ -19,7 +19,8 @@
 #include "base/arena.h"
 #include "base/slice.h"
 
-struct regex; /* base/regex */
+struct regex;       /* base/regex */
+struct tls_context; /* base/tls */
 
 /* What owns a compiled tree. One thread at a time; readers need nothing of it. */
 struct snapshot {
@@ -30,8 +31,8 @@ struct snapshot {
 void snapshot_init(struct snapshot *snapshot);
 /* Frees the tree and every regular expression in it. */
 void snapshot_fini(struct snapshot *snapshot);
-/* Hands a compiled expression over to the snapshot. */
-void snapshot_take_regex(struct snapshot *snapshot, struct regex **regex);
+/* Takes a compiled expression over; what is returned lives as long as the snapshot. */
+const struct regex *snapshot_take_regex(struct snapshot *snapshot, struct regex **regex);
 
 /* The policy object that asked for something: filter_metadata["pillion.io"]. */
 struct origin {
@@ -300,7 +301,7 @@ struct route_forward {
     struct slice prefix_rewrite;
     struct regex_rewrite path_rewrite; /* regex null: none */
     struct slice host_rewrite;
-    uint64_t timeout_us;          /* of the whole request, retries included */
+    uint64_t timeout_us;          /* from the request's end to the answer's, retries included */
     uint64_t idle_us;             /* meaningful where has_idle: else the listener's */
     uint64_t max_duration_us;     /* meaningful where has_max_duration */
     uint64_t grpc_timeout_max_us; /* UINT64_MAX: grpc-timeout is taken as it is */
@@ -313,7 +314,8 @@ struct route_forward {
     uint8_t host_rewrite_kind;       /* enum host_rewrite_kind */
     bool has_idle;
     bool has_max_duration;
-    bool honour_grpc_timeout; /* grpc-timeout takes the place of timeout_us */
+    bool honour_grpc_timeout;   /* as the request's greatest duration */
+    bool grpc_timeout_replaces; /* also takes the place of timeout_us, absent or not */
     bool append_forwarded_host;
     bool high_priority; /* which of the cluster's breaker limits holds */
 };
@@ -412,14 +414,14 @@ struct tls_validation {
     bool accept_untrusted;
 };
 
-enum tls_version { TLS_VERSION_AUTO, TLS_VERSION_1_2 = 3, TLS_VERSION_1_3 = 4 };
+enum tls_protocol { TLS_PROTOCOL_AUTO, TLS_PROTOCOL_1_2 = 3, TLS_PROTOCOL_1_3 = 4 };
 
 struct tls_config {
     bool server;
     bool require_client_certificate; /* server */
     bool verify;                     /* a validation context is there */
     bool auto_sni;                   /* client: SNI is the request's host */
-    uint8_t min_version;             /* enum tls_version; never AUTO */
+    uint8_t min_version;             /* enum tls_protocol; never AUTO */
     uint8_t max_version;
     struct slice sni;                           /* client; empty: none is sent */
     const struct slice *alpn;                   /* in order of preference */
@@ -431,6 +433,7 @@ struct tls_config {
     struct slice curves;                        /* OpenSSL's list; empty: built in */
     uint16_t alpn_count;
     uint16_t certificate_count;
+    struct tls_context *context; /* made with the configuration; the snapshot's */
 };
 
 /* ---- clusters and endpoints
@@ -720,6 +723,8 @@ struct filter_chain {
     uint64_t tls_timeout_us;
     const struct origin *origin;
 };
+
+#define LISTENER_CHAINS_MAX 1024
 
 struct listener_config {
     struct slice name;

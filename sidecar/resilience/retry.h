@@ -13,6 +13,7 @@
 #include "sidecar/config/snapshot.h"
 #include "sidecar/fail.h"
 #include "sidecar/resilience/budget.h"
+#include "sidecar/route/match.h"
 
 /* Retries where a route has no policy: the free ones. */
 #define RETRY_FREE_MAX        2
@@ -24,7 +25,8 @@
 struct retry_asked {
     const struct retry_policy *policy; /* null: only the free retries */
     struct slice method;
-    bool body_replayable; /* false: more of the body went out than is held for replay */
+    struct matcher *matcher; /* for retriable_headers */
+    bool body_replayable;    /* false: more of the body went out than is held for replay */
     uint32_t retries_done;
 };
 
@@ -84,8 +86,7 @@ struct retry_verdict retry_decide(const struct retry_asked *asked,
 
 /* Whether the policy's retry_on covers what happened. Grpc conditions hold for answers that carry a
  * grpc-status; every condition but those needs no body. */
-bool retry_covers(const struct retry_policy *policy, struct slice method,
-                  const struct retry_happened *happened) MUST_USE;
+bool retry_covers(const struct retry_asked *asked, const struct retry_happened *happened) MUST_USE;
 /* Full jitter: uniform in [0, min(base * 2^retries_done, max)]. */
 uint64_t retry_backoff_us(const struct retry_policy *policy, uint32_t retries_done, uint64_t draw);
 /* What the answer says about waiting: grpc-retry-pushback-ms (negative or no number: do not retry;

@@ -9,9 +9,13 @@
 #include "sidecar/config/snapshot.h"
 #include "sidecar/fail.h"
 
+/* Every member that ends in _at_us is a moment, 0: none; the others are lengths, 0: none. */
 struct timeout_plan {
-    uint64_t deadline_us;  /* of the whole request */
-    enum fail on_deadline; /* ROUTE_TIMEOUT, DEADLINE (the caller's own), MAX_DURATION */
+    uint64_t route_us;     /* runs from the end of the request on (Envoy) */
+    uint64_t route_at_us;  /* set by timeout_request_ended */
+    uint64_t hop_at_us;    /* what the hop before has left */
+    uint64_t caller_at_us; /* the caller's own deadline: grpc-timeout */
+    uint64_t max_at_us;    /* the stream's greatest duration */
     uint64_t try_us;       /* of each attempt */
     uint64_t try_idle_us;
     uint64_t idle_us; /* nothing moves; until the final head is passed on */
@@ -24,11 +28,17 @@ struct timeout_plan {
 void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
                   const struct message *request, bool trust_envoy_headers, uint64_t now_us,
                   uint64_t default_idle_us, uint64_t default_max_us);
+/* The request's last byte is here: the route's time starts. */
+void timeout_request_ended(struct timeout_plan *plan, uint64_t now_us);
 
-/* When the attempt that starts now ends at latest; *fail says what that is then. */
-uint64_t timeout_of_try(const struct timeout_plan *plan, uint64_t now_us, enum fail *fail);
-/* What the next hop is told in x-envoy-expected-rq-timeout-ms: the shorter of what is left of the
- * request and one attempt's limit, in milliseconds, at least 1. 0: no limit, no header. */
+/* The first moment at which the request as a whole is over, and as what; 0: never. */
+uint64_t timeout_of_request(const struct timeout_plan *plan, enum fail *fail);
+/* The same for an attempt that starts at `try_started_us`. */
+uint64_t timeout_of_try(const struct timeout_plan *plan, uint64_t try_started_us, enum fail *fail);
+/* What is left of the request at now_us for the next hop; 0: no limit; at least 1. */
+uint64_t timeout_left_us(const struct timeout_plan *plan, uint64_t now_us);
+/* x-envoy-expected-rq-timeout-ms for the next hop: the shorter of what is left and one attempt's
+ * limit, at least 1. 0: no limit, no header. */
 uint64_t timeout_expected_ms(const struct timeout_plan *plan, uint64_t now_us);
 /* grpc-timeout (gRPC over HTTP/2: at most eight digits and H M S m u n). */
 bool timeout_parse_grpc(struct slice text, uint64_t *timeout_us) MUST_USE;

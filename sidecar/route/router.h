@@ -8,6 +8,7 @@
 #include "http/message.h"
 #include "sidecar/config/snapshot.h"
 #include "sidecar/fail.h"
+#include "sidecar/route/match.h"
 
 /* What a request matched; borrowed from the table. */
 struct route_found {
@@ -20,8 +21,8 @@ struct route_found {
 const struct virtual_host *router_host(const struct route_table *table, struct slice authority);
 /* The first route of the request's virtual host that matches. FAIL_NONE or FAIL_NO_ROUTE. `draw` is
  * uniform: a fraction's chance. */
-enum fail router_find(const struct route_table *table, const struct message *request, uint64_t draw,
-                      struct route_found *found) MUST_USE;
+enum fail router_find(const struct route_table *table, const struct message *request,
+                      struct matcher *matcher, uint64_t draw, struct route_found *found) MUST_USE;
 
 /* A worker's credits for every weighted route of one table. */
 struct splits;

@@ -17,20 +17,25 @@
 
 struct cluster_view; /* upstream/lb */
 
+struct cluster_locality {
+    uint32_t weight;
+    uint32_t priority;
+};
+
 struct cluster {
     const struct cluster_config *config; /* the newest; its snapshot is pinned by the owner */
     struct shared_cluster *shared;
-    struct slice name;           /* own copy */
     struct endpoint **endpoints; /* listed, in the set's order */
+    struct cluster_locality *localities;
+    struct cluster_view *view;
+    uint64_t turn; /* of the round robin; starts at random */
     uint32_t endpoint_count;
+    uint32_t locality_count;
     uint32_t priority_count;
     uint32_t overprovisioning; /* percent */
-    struct cluster_view *view;
-    uint32_t view_version; /* of shared->version */
+    uint32_t view_version;     /* of shared->version */
     bool view_stale;
-    bool warm;        /* endpoints were told at least once (EDS: the first answer came) */
-    uint64_t phase;   /* start of the round robin */
-    uint64_t changed; /* raised with every change of config or endpoints */
+    bool warm; /* endpoints were told at least once (EDS: the first answer came) */
 };
 
 /* `shared` is taken over (a reference from the registry). `draw` sets the round robin's start. */
@@ -54,9 +59,9 @@ struct endpoint *cluster_find(const struct cluster *cluster, const struct addr *
 /* ORIGINAL_DST: the endpoint of that address, made when missing. It is listed until
  * cluster_forget. */
 struct endpoint *cluster_original(struct cluster *cluster, const struct addr *addr,
-                                  uint64_t now_us);
+                                  uint64_t now_us) MUST_USE;
 /* ORIGINAL_DST: unlists what nobody used for config->cleanup_us. Returns how many. */
 uint32_t cluster_forget(struct cluster *cluster, uint64_t now_us);
 
-/* How many may be picked now, and how many there are. */
-uint32_t cluster_available(struct cluster *cluster);
+/* How many of its endpoints are available now (endpoint_available). */
+uint32_t cluster_available(const struct cluster *cluster);

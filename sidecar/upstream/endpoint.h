@@ -13,29 +13,29 @@
 struct pool; /* upstream/pool */
 
 struct endpoint {
-    struct cluster *cluster;       /* null once its cluster is gone */
-    struct endpoint_config config; /* a copy: outlives the set it came with; text is its own */
-    const struct transport_match *transport; /* null: the cluster's own */
-    const struct tls_config *tls; /* how it is spoken to; null: plain. Changes with the cluster */
+    struct cluster *cluster;       /* null once it is unlisted */
+    struct endpoint_config config; /* text and labels are its own: it outlives the set it came in */
+    struct label *block;           /* their storage */
+    const struct tls_config *tls;  /* how it is spoken to; null: plain. Changes with the cluster */
     struct shared_endpoint *shared;
-    struct pool *pool;     /* the pool's business; null until the first use */
+    struct pool *pool;     /* the pool's business; null until the first use and at the end */
     uint64_t listed_at_us; /* slow start counts from here */
     uint64_t last_used_us;
     uint32_t references;
-    uint32_t order; /* place in the cluster's list */
     uint32_t priority;
-    int64_t credit;     /* of the round robin */
+    int64_t credit;     /* of the weighted round robin */
     bool listed;        /* the cluster still has it; else it only drains */
-    bool peer_draining; /* a PEER frame said so: others are preferred at once */
-    char *text;         /* storage of the texts in `config` */
-    struct label *labels;
+    bool peer_draining; /* a PEER frame said so: others are preferred at once (cluster_touch) */
 };
 
+/* A copy of the config; takes the reference to `shared` over. One reference. */
+struct endpoint *endpoint_new(struct cluster *cluster, const struct endpoint_config *config,
+                              struct shared_endpoint **shared, uint64_t now_us) MUST_USE;
+/* Another config for the same address. */
+void endpoint_apply(struct endpoint *endpoint, const struct endpoint_config *config);
 void endpoint_ref(struct endpoint *endpoint);
 void endpoint_unref(struct endpoint **endpoint);
 
-/* Whether new requests should go there: listed, healthy by EDS, not ejected, not draining. */
-bool endpoint_available(const struct endpoint *endpoint) MUST_USE;
 static inline bool endpoint_ejected(const struct endpoint *endpoint)
 {
     return atomic_load_explicit(&endpoint->shared->ejected_at_us, memory_order_relaxed) != 0;
@@ -47,14 +47,27 @@ static inline bool endpoint_healthy(const struct endpoint *endpoint)
            endpoint->config.health == ENDPOINT_DEGRADED;
 }
 
+/* Whether requests may go there at all: listed, healthy by EDS, not ejected, its identity its own.
+ */
+static inline bool endpoint_available(const struct endpoint *endpoint)
+{
+    return endpoint->listed && endpoint_healthy(endpoint) && !endpoint_ejected(endpoint) &&
+           !atomic_load_explicit(&endpoint->shared->identity_refused, memory_order_relaxed);
+}
+
+static inline uint32_t endpoint_active(const struct endpoint *endpoint)
+{
+    return atomic_load_explicit(&endpoint->shared->active.value, memory_order_relaxed);
+}
+
 /* An attempt begins and ends there; for the balancers. */
 static inline void endpoint_begin(struct endpoint *endpoint, uint64_t now_us)
 {
     endpoint->last_used_us = now_us;
-    (void)atomic_fetch_add_explicit(&endpoint->shared->active, 1, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&endpoint->shared->active.value, 1, memory_order_relaxed);
 }
 static inline void endpoint_end(struct endpoint *endpoint)
 {
-    CHECK(atomic_load_explicit(&endpoint->shared->active, memory_order_relaxed) > 0);
-    (void)atomic_fetch_sub_explicit(&endpoint->shared->active, 1, memory_order_relaxed);
+    CHECK(endpoint_active(endpoint) > 0);
+    (void)atomic_fetch_sub_explicit(&endpoint->shared->active.value, 1, memory_order_relaxed);
 }

@@ -26,8 +26,6 @@ struct lb_choice {
 
 struct lb_choice lb_pick(struct cluster *cluster, const struct lb_query *query);
 
-/* Parts, for tests and /clusters. The view is made anew where it is stale. */
-void lb_refresh(struct cluster *cluster, uint64_t now_us);
 /* Percent of the load that each priority takes (sums to 100, or to 0 when nothing is there):
  * Envoy's overprovisioning. `available` and `total` are endpoint counts of each priority; `load` is
  * filled.

@@ -7,7 +7,6 @@
  * references to the workers with each configuration; so what was learnt of an endpoint survives its
  * next EDS answer. A worker gives its reference back from any thread. */
 
-#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,32 +17,38 @@
 
 #define CACHE_LINE 64
 
+/* A counter that shares its cache line with no other. */
+struct shared_count {
+    atomic_uint value;
+    uint8_t apart[CACHE_LINE - sizeof(atomic_uint)];
+};
+
 struct shared_cluster {
-    alignas(CACHE_LINE) atomic_uint active; /* requests at endpoints, by priority: default */
-    alignas(CACHE_LINE) atomic_uint pending;
-    alignas(CACHE_LINE) atomic_uint connections;
-    alignas(CACHE_LINE) atomic_uint retries;
-    alignas(CACHE_LINE) atomic_uint version; /* raised with every ejection and return */
-    atomic_flag ejecting;                    /* one worker at a time decides on ejections */
-    atomic_uint_least64_t next_sweep_us;     /* outlier_sweep runs once an interval */
+    struct shared_count active; /* requests at endpoints */
+    struct shared_count pending;
+    struct shared_count connections;
+    struct shared_count retries;
+    struct shared_count version; /* raised with every ejection and return */
+    atomic_flag ejecting;        /* one worker at a time decides on ejections */
     atomic_uint references;
-    atomic_uint_least64_t overflows; /* refused by a breaker, ever */
-    atomic_uint_least64_t ejections; /* ever */
+    atomic_uint_least64_t next_sweep_us; /* outlier_sweep runs once an interval */
+    atomic_uint_least64_t overflows;     /* refused by a breaker, ever */
+    atomic_uint_least64_t ejections;     /* ever */
 };
 
 struct shared_endpoint {
-    alignas(CACHE_LINE) atomic_uint active; /* requests, for the balancers */
+    struct shared_count active; /* requests, for the balancers */
     atomic_uint connections;
+    atomic_uint references;
     atomic_uint consecutive_5xx;
     atomic_uint consecutive_gateway;
     atomic_uint consecutive_local;
-    atomic_uint times_ejected;           /* multiplies the ejection's time */
-    atomic_uint_least64_t ejected_at_us; /* 0: not ejected */
-    atomic_uint_least64_t ejected_for_us;
+    atomic_uint times_ejected;  /* multiplies the ejection's time; falls with each good interval */
     atomic_uint interval_total; /* requests of this interval, for rates */
     atomic_uint interval_success;
+    atomic_uint_least64_t ejected_at_us; /* 0: not ejected */
+    atomic_uint_least64_t ejected_for_us;
     atomic_bool identity_refused; /* its certificate was another's: not used until EDS speaks */
-    atomic_uint references;
 };
 
 struct shared_registry;
@@ -62,7 +67,9 @@ struct shared_endpoint **shared_registry_endpoints(struct shared_registry *regis
 /* Forgets what nobody but the registry refers to; after a configuration was applied everywhere. */
 void shared_registry_sweep(struct shared_registry *registry);
 
-/* Also for endpoints that a worker finds itself (ORIGINAL_DST). */
+/* Without a registry: a cluster of one worker's own, or an endpoint that a worker finds itself
+ * (ORIGINAL_DST). One reference. */
+struct shared_cluster *shared_cluster_new(void) MUST_USE;
 struct shared_endpoint *shared_endpoint_new(void) MUST_USE;
 void shared_cluster_ref(struct shared_cluster *cluster);
 void shared_cluster_unref(struct shared_cluster **cluster);

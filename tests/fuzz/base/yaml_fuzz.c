@@ -1,5 +1,6 @@
 /* Any bytes as a file of YAML documents. Beyond "no crash": a good document is within its bounds,
- * becomes JSON, and that JSON text, read as JSON, is the same value again. */
+ * becomes JSON, that JSON text, read as JSON, is the same value again, and
+ * a tree of the same shape comes from it. */
 #include <stdint.h>
 
 #include "base/yaml.h"
@@ -27,6 +28,9 @@ static void check_document(struct arena *arena, const struct yaml_node *root)
     json_t *again = json_parse(json_text(arena, value, false), NULL, &err);
     CHECK(again != NULL);
     CHECK(json_equal(value, again));
+    const struct yaml_node *tree = yaml_from_json(arena, again);
+    CHECK(tree->weight == root->weight);
+    CHECK(tree->height == root->height);
     json_decref(value);
     json_decref(again);
 }

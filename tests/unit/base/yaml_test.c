@@ -64,6 +64,27 @@ static void test_json_is_yaml(void **state)
              "{\"a\":[1,{\"b\":null}],\"c\":\"d\\n\"}");
 }
 
+static void test_json_becomes_the_same_tree(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"b\":[1,-0.5,{\"c\":null,\"\":{}}],\"a\":true,\"s\":\"\xC3\xBC\"}";
+    struct error err = {""};
+    json_t *value = json_parse(slice_of_text(text), NULL, &err);
+    assert_non_null(value);
+    struct yaml_node *tree = yaml_from_json(&arena, value);
+    json_decref(value);
+    assert_int_equal(tree->weight, 9);
+    assert_int_equal(tree->height, 4);
+    assert_int_equal(tree->count, 3);
+    assert_int_equal(tree->line, 0);
+    assert_true(slice_eq(yaml_get(tree, "b")->first->text, SLICE("1")));
+    assert_true(slice_eq(yaml_get(tree, "b")->first->next->text, SLICE("-0.5")));
+    value = yaml_to_json(tree);
+    assert_string_equal(arena_text(&arena, json_text(&arena, value, false)), text);
+    json_decref(value);
+}
+
 static void test_positions(void **state)
 {
     (void)state;
@@ -187,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_scalars_mean_what_kubernetes_reads),
         TEST(test_json_is_yaml),
+        TEST(test_json_becomes_the_same_tree),
         TEST(test_positions),
         TEST(test_documents_are_read_alone),
         TEST(test_refusals_name_the_place),
