@@ -632,15 +632,20 @@ static struct slice encode_delta(const struct draft *draft)
     return encode_message(arena, &response.base);
 }
 
+/* The client has asked for the type and may not have the newest of it yet. */
+static bool is_unsettled(const struct subscription *subscription)
+{
+    return subscription->opened && (subscription->changed || subscription->waiting);
+}
+
 /* Clusters and endpoints go last: no route or listener may still name them (make before break). */
 static bool may_remove(const struct ads_stream *stream, enum xds_resource type)
 {
     if (type != XDS_RESOURCE_CLUSTER && type != XDS_RESOURCE_ENDPOINTS) {
         return true;
     }
-    const struct subscription *listeners = &stream->types[XDS_RESOURCE_LISTENER];
-    const struct subscription *routes = &stream->types[XDS_RESOURCE_ROUTES];
-    return !listeners->changed && !listeners->waiting && !routes->changed && !routes->waiting;
+    return !is_unsettled(&stream->types[XDS_RESOURCE_LISTENER]) &&
+           !is_unsettled(&stream->types[XDS_RESOURCE_ROUTES]);
 }
 
 static bool delta_response(struct ads_stream *stream, enum xds_resource type, uint64_t now_ms,
@@ -811,9 +816,7 @@ struct ads_progress ads_stream_progress(const struct ads_stream *stream)
     struct ads_progress progress = {.settled = true, .last_rejection = stream->rejection};
     for (unsigned i = 0; i < XDS_RESOURCE_COUNT; i++) {
         const struct subscription *subscription = &stream->types[i];
-        if (subscription->opened && (subscription->changed || subscription->waiting)) {
-            progress.settled = false;
-        }
+        progress.settled = progress.settled && !is_unsettled(subscription);
         MAP_EACH(&subscription->names, entry)
         {
             const struct name *name = entry->value;

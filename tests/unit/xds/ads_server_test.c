@@ -262,6 +262,18 @@ static void types_go_in_order_and_clusters_leave_last(void **state)
     SENDS("CDS -x nonce=6");
 }
 
+static void removals_do_not_wait_for_types_that_nobody_asked_for(void **state)
+{
+    (void)state;
+    put(XDS_RESOURCE_CLUSTER, "x", "1");
+    receive("CDS node=n +*");
+    SENDS("CDS x:1 nonce=1");
+    receive("CDS nonce=1");
+    put(XDS_RESOURCE_ROUTES, "x", "1");
+    take_away(XDS_RESOURCE_CLUSTER, "x");
+    SENDS("CDS -x nonce=2");
+}
+
 static void a_cluster_that_is_sent_again_brings_its_endpoints_again(void **state)
 {
     (void)state;
@@ -604,6 +616,7 @@ int main(void)
         TEST(subscribing_to_nothing_opens_the_type),
         TEST(only_one_response_of_a_type_is_out_and_changes_gather),
         TEST(types_go_in_order_and_clusters_leave_last),
+        TEST(removals_do_not_wait_for_types_that_nobody_asked_for),
         TEST(a_cluster_that_is_sent_again_brings_its_endpoints_again),
         TEST(rejected_bytes_are_not_sent_again_until_they_change),
         TEST(subscriptions_count_in_stale_requests_and_in_rejections),
