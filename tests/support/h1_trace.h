@@ -17,33 +17,37 @@
 #include "http/codec.h"
 #include "http/h1.h"
 
-#define TRACE_MAX (1 << 20)
-
 struct trace {
     char *text;
     size_t len;
+    size_t room;
     bool in_data;
 };
 
+static inline void trace_bytes(struct trace *trace, struct slice bytes)
+{
+    if (trace->room - trace->len <= bytes.len) {
+        trace->room = 2 * trace->room + bytes.len + 1;
+        trace->text = realloc(trace->text, trace->room);
+        CHECK(trace->text != NULL);
+    }
+    if (bytes.len > 0) {
+        memcpy(trace->text + trace->len, bytes.at, bytes.len);
+    }
+    trace->len += bytes.len;
+    trace->text[trace->len] = '\0';
+}
+
 static inline void trace_init(struct trace *trace)
 {
-    *trace = (struct trace){.text = calloc(1, TRACE_MAX)};
+    *trace = (struct trace){.room = 512, .text = malloc(512)};
     CHECK(trace->text != NULL);
+    trace->text[0] = '\0';
 }
 
 static inline void trace_fini(struct trace *trace)
 {
     free(trace->text);
-}
-
-static inline void trace_bytes(struct trace *trace, struct slice bytes)
-{
-    size_t len = bytes.len < TRACE_MAX - 1 - trace->len ? bytes.len : TRACE_MAX - 1 - trace->len;
-    if (len > 0) {
-        memcpy(trace->text + trace->len, bytes.at, len);
-        trace->len += len;
-        trace->text[trace->len] = '\0';
-    }
 }
 
 PRINTF_LIKE(2, 3) static inline void trace_line(struct trace *trace, const char *format, ...)
@@ -89,7 +93,8 @@ static inline void trace_fields(struct trace *trace, const struct message *messa
 {
     for (unsigned i = 0; i < message->headers.count; i++) {
         const struct header *field = &message->headers.field[i];
-        if (!field->dropped) {
+        /* The writer keeps x-pillion-case for itself. */
+        if (!field->dropped && field->id != HEADER_X_PILLION_CASE) {
             trace_line(trace, "  ");
             trace_bytes(trace, field->name);
             trace_value(trace, "", field->value);
@@ -133,6 +138,7 @@ struct relay {
     uint32_t answered; /* the newest request that has its answer */
     struct trace trace;
     unsigned requests; /* complete ones */
+    size_t left;       /* bytes that were not consumed at the end */
     enum codec_bad refused;
     bool switch_protocols; /* answer 101 to an Upgrade, 200 to CONNECT as a tunnel */
     bool stopped;
@@ -292,6 +298,7 @@ static inline void relay_run(struct relay *relay, struct slice input,
         to = step < input.len - to ? to + (step > 0 ? step : 1) : input.len;
         from += relay_present(relay, input.at, from, to);
     } while (to < input.len);
+    relay->left = input.len - from;
     trace_line(&relay->trace, "finished=%d\n", codec_finished(relay->server));
 }
 
@@ -307,6 +314,40 @@ static inline size_t cut_once(void *cuts, size_t at)
 {
     const size_t *position = cuts;
     return at < *position ? *position - at : SIZE_MAX;
+}
+
+/* Small steps that a seed chooses; `cuts` is a uint32_t. */
+static inline size_t cut_by_seed(void *cuts, size_t at)
+{
+    uint32_t *seed = cuts;
+    (void)at;
+    *seed = *seed * 1664525U + 1013904223U;
+    return 1 + (*seed >> 24) % 40;
+}
+
+/* Cuts the text before what does not survive being passed on: verdicts, and how it ended. */
+static inline void trace_keep_messages(struct trace *trace)
+{
+    static const char *const ends[] = {"\nREFUSED", "\nRESET", "\nBAD", "\nfinished="};
+    char *first = trace->text + trace->len;
+    for (unsigned i = 0; i < COUNT_OF(ends); i++) {
+        char *at = strstr(trace->text, ends[i]);
+        first = at != NULL && at < first ? at : first;
+        if (strncmp(trace->text, ends[i] + 1, strlen(ends[i]) - 1) == 0) {
+            first = trace->text;
+        }
+    }
+    *first = '\0';
+    trace->len = (size_t)(first - trace->text);
+}
+
+/* All bytes of a buf, to be freed by the caller. */
+static inline struct slice trace_flatten(const struct buf *buf)
+{
+    uint8_t *bytes = malloc(buf->len + 1);
+    CHECK(bytes != NULL);
+    CHECK(buf_peek(buf, (struct span){bytes, buf->len}) == buf->len);
+    return slice_of(bytes, buf->len);
 }
 
 /* A client codec with one request in flight, fed with a response's bytes. */
