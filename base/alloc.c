@@ -112,7 +112,9 @@ void alloc_trim(void)
 
 void alloc_init(void)
 {
+    /* NOLINTBEGIN(concurrency-mt-unsafe): before any thread */
     (void)mallopt(M_ARENA_MAX, 2);
     (void)mallopt(M_TRIM_THRESHOLD, 256 * 1024);
     (void)mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+    /* NOLINTEND(concurrency-mt-unsafe) */
 }

@@ -165,6 +165,7 @@ static BIO *bio_over(struct slice bytes)
 }
 
 /* An encrypted key is refused, never asked about on a terminal. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's pem_password_cb */
 static int no_password(char *buffer, int size, int writing, void *argument)
 {
     (void)buffer;

@@ -54,6 +54,7 @@ static inline void list_push(struct list *head, struct list *node)
 static inline void list_remove(struct list *node)
 {
     if (list_linked(node)) {
+        CHECK(node->prev != NULL);
         node->prev->next = node->next;
         node->next->prev = node->prev;
     }

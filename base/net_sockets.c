@@ -12,7 +12,8 @@
 #include "base/loop.h"
 #include "base/net.h"
 
-/* linux/netfilter_ipv4.h and netfilter_ipv6/ip6_tables.h, which clash with netinet/in.h, call it 80. */
+/* linux/netfilter_ipv4.h and netfilter_ipv6/ip6_tables.h, which clash with netinet/in.h, call
+ * it 80. */
 #define ORIGINAL_DST 80
 
 struct socket_conn {

@@ -92,7 +92,8 @@ static bool is_quoted_text(uint8_t byte)
     return byte == '\t' || (byte >= 0x20 && byte != 0x7f);
 }
 
-/* One byte of the size line or of a chunk's end. */
+/* One byte of the size line or of a chunk's end: a table of states and bytes, written as a switch.
+ * NOLINTNEXTLINE(readability-function-cognitive-complexity) */
 static enum chunk_state next_state(struct h1_body *body, uint8_t byte)
 {
     switch ((enum chunk_state)body->state) {

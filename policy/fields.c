@@ -329,6 +329,7 @@ void field_labels(struct field_reader *reader, const struct yaml_node *node, voi
             field_problem(reader, child->line, "the name has a zero byte");
         } else if (child->kind == YAML_KIND_NULL || child->kind == YAML_KIND_STRING) {
             /* Kubernetes takes a null for the empty string. */
+            CHECK(labels->at != NULL);
             struct label *label = &labels->at[labels->count++];
             label->key = arena_text(&reader->object->arena, child->key);
             label->value = child->kind == YAML_KIND_NULL ? "" : field_copy(reader, child);
@@ -355,6 +356,7 @@ void field_texts(struct field_reader *reader, const struct yaml_node *node, void
         size_t path = field_enter_item(reader, texts->count);
         struct text text = {0};
         field_text(reader, child, &text, field);
+        CHECK(texts->at != NULL);
         texts->at[texts->count++] = text.value != NULL ? text : (struct text){"", child->line};
         field_leave(reader, path);
     }

@@ -519,6 +519,7 @@ static void endpoint_on_ports(struct building *building, struct model_service *s
         workloads_at(building->workloads, building->count, "", &addr, &first) == 0) {
         return;
     }
+    CHECK(first < building->count && building->workloads != NULL);
     for (size_t i = 0; i < port_count; i++) {
         for (size_t p = 0; p < service->port_count; p++) {
             if (ports[i].port.value > 0 &&

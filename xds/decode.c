@@ -518,7 +518,7 @@ static bool decode_into(struct decoder *decoder, ProtobufCMessage *message, stru
     if (depth > DECODE_DEPTH_MAX) {
         return refuse(decoder, frame, "nested deeper than 64 messages");
     }
-    size_t before[REPEATED_MAX];
+    size_t before[REPEATED_MAX] = {0};
     remember_counts(message, before);
     return count_elements(decoder, message, bytes, frame) &&
            make_room(decoder, message, before, frame) &&

@@ -164,6 +164,7 @@ static void start(struct weights *weights, uint64_t draw)
         sum += weights->entries[i].weight;
         greatest = weights->entries[i].share > weights->entries[greatest].share ? i : greatest;
     }
+    CHECK(divisor > 0);
     uint64_t period = sum / divisor;
     if (weights->live == 2 || period > PERIOD_MAX) {
         bool *marks = NEW_ARRAY(bool, weights->count);
