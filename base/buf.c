@@ -229,6 +229,16 @@ void buf_consume(struct buf *buf, size_t len)
     }
 }
 
+void buf_cut_end(struct buf *buf, size_t len)
+{
+    CHECK(len <= buf->len);
+    struct buf keep;
+    buf_init(&keep, buf->pool);
+    buf_move(&keep, buf, buf->len - len);
+    buf_clear(buf);
+    buf_move(buf, &keep, keep.len);
+}
+
 /* The first piece with at most `len` bytes, as a piece that is in no buf. */
 static struct buf_piece *cut_front(struct buf *buf, size_t len)
 {

@@ -69,6 +69,8 @@ void buf_commit(struct buf *buf, size_t len);
 struct slice buf_front(const struct buf *buf);
 /* Drops the first `len` bytes (<= len of the buf). */
 void buf_consume(struct buf *buf, size_t len);
+/* Drops the last `len` bytes (<= len of the buf). */
+void buf_cut_end(struct buf *buf, size_t len);
 /* Moves the first `len` bytes of `from` to the end of `to` without a copy; both use one pool. */
 void buf_move(struct buf *to, struct buf *from, size_t len);
 /* Appends the bytes [from, from + len) of `source` to `to` by counting its chunks, without a copy

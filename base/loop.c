@@ -111,6 +111,12 @@ static bool run_tick(struct loop *loop)
     return any;
 }
 
+void loop_drain(struct loop *loop)
+{
+    while (run_tick(loop)) {
+    }
+}
+
 struct span loop_recv_span(struct loop *loop)
 {
     buf_pool_settle(&loop->bufs);

@@ -84,6 +84,9 @@ void loop_free(struct loop **loop);
 void loop_run(struct loop *loop);
 /* Ends loop_run after this tick; own thread (others: send a mail that calls it). */
 void loop_stop(struct loop *loop);
+/* Runs what is posted and frees what is buried until nothing is left, without looking at time or
+ * events. For the end of a program or a test. */
+void loop_drain(struct loop *loop);
 /* One tick at `now_us` without blocking, for stepped loops. *next_us: when it has to run again at
  * the latest (UINT64_MAX: only for events). False when there was nothing to do. */
 bool loop_step(struct loop *loop, uint64_t now_us, uint64_t wall_us, uint64_t *next_us);

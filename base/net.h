@@ -77,6 +77,8 @@ struct net_ops {
     /* Whether waiting connections post the owner; off at first, and while file descriptors are used
      * up. */
     void (*accepting)(struct net_listener *, bool accepting);
+    /* The same listening socket in another thread's loop: both take from one queue. */
+    struct net_listener *(*share)(struct net_listener *, struct loop *);
     void (*unlisten)(struct net_listener **);
     /* `from`: null or the source address to bind. The first write event completes it; net_error
      * tells. */

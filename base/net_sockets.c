@@ -2,6 +2,7 @@
  * `wanted`. */
 #include <errno.h>
 #include <ev.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -170,6 +171,17 @@ static void socket_listener_accepting(struct net_listener *base, bool accepting)
     } else if (!accepting) {
         ev_io_stop(base->loop->ev, &listener->watcher);
     }
+}
+
+static struct net_listener *socket_share(struct net_listener *base, struct loop *loop)
+{
+    struct socket_listener *listener = CONTAINER_OF(base, struct socket_listener, listener);
+    int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+    CHECK(fd >= 0);
+    struct socket_listener *other = NEW(struct socket_listener);
+    other->listener = (struct net_listener){.ops = &socket_ops, .loop = loop};
+    other->fd = fd;
+    return &other->listener;
 }
 
 static void socket_unlisten(struct net_listener **base)
@@ -374,6 +386,7 @@ static const struct net_ops socket_ops = {
     .listen = socket_listen,
     .local = socket_local,
     .accepting = socket_listener_accepting,
+    .share = socket_share,
     .unlisten = socket_unlisten,
     .connect = socket_connect,
     .accept = socket_accept,

@@ -42,16 +42,46 @@ void stream_init(struct stream *stream, struct loop *loop, struct arena *arena, 
     buf_init(&stream->in, &loop->bufs);
 }
 
+static void put_in_bucket(struct stream *stream)
+{
+    struct stream **bucket = bucket_of(stream->channel, stream->id);
+    stream->next_in_bucket = *bucket;
+    *bucket = stream;
+}
+
+static void take_from_bucket(struct stream *stream)
+{
+    struct stream **at = bucket_of(stream->channel, stream->id);
+    while (*at != stream) {
+        CHECK(*at != NULL);
+        at = &(*at)->next_in_bucket;
+    }
+    *at = stream->next_in_bucket;
+}
+
 void stream_attach(struct stream *stream, struct channel *channel, uint32_t id)
 {
     CHECK(stream->channel == NULL);
-    CHECK(id != 0);
     stream->channel = channel;
     stream->id = id;
-    struct stream **bucket = bucket_of(channel, id);
-    stream->next_in_bucket = *bucket;
-    *bucket = stream;
+    put_in_bucket(stream);
     channel->stream_count++;
+}
+
+bool stream_open(struct stream *stream)
+{
+    if (stream->channel == NULL) {
+        return false;
+    }
+    CHECK(stream->id == 0);
+    uint32_t id = codec_open(stream->channel->codec);
+    if (id == 0) {
+        return false;
+    }
+    take_from_bucket(stream);
+    stream->id = id;
+    put_in_bucket(stream);
+    return true;
 }
 
 static void update_pause(struct channel *channel, bool paused)
@@ -74,21 +104,15 @@ void stream_detach(struct stream *stream)
     if (channel == NULL) {
         return;
     }
-    struct stream **at = bucket_of(channel, stream->id);
-    while (*at != stream) {
-        CHECK(*at != NULL);
-        at = &(*at)->next_in_bucket;
-    }
-    *at = stream->next_in_bucket;
+    take_from_bucket(stream);
     list_remove(&stream->blocked);
     stream->channel = NULL;
     CHECK(channel->stream_count > 0);
     channel->stream_count--;
     if (channel->codec->ops->multiplexes) {
-        if (stream->in.len > 0) {
-            /* Nobody will drain it: its bytes count as read for the connection's window. */
-            buf_clear(&stream->in);
-        }
+        buf_clear(&stream->in);
+        loop_post(channel->loop,
+                  channel->owner); /* it may be the last, or one that waits has room now */
         return;
     }
     if (channel->paused) {
@@ -463,8 +487,10 @@ void stream_reset(struct stream *stream, uint32_t code)
     if (stream->channel == NULL) {
         return;
     }
-    struct codec_cmd cmd = {.kind = CODEC_CMD_RESET, .code = code};
-    (void)command(stream, &cmd);
+    if (stream->id != 0) {
+        struct codec_cmd cmd = {.kind = CODEC_CMD_RESET, .code = code};
+        (void)command(stream, &cmd);
+    }
     stream_detach(stream);
 }
 
