@@ -555,6 +555,17 @@ static void options_read(struct load *load, int argc, char **argv)
     }
 }
 
+static void load_free(struct load *load)
+{
+    for (long i = 0; i < load->connections; i++) {
+        SSL_free(load->clients[i].ssl);
+    }
+    SSL_CTX_free(load->tls);
+    free(load->clients);
+    free(load->request);
+    free(load);
+}
+
 int main(int argc, char **argv)
 {
     struct load *load = calloc(1, sizeof *load);
@@ -582,5 +593,7 @@ int main(int argc, char **argv)
     char byte;
     while (load->idle && read(STDIN_FILENO, &byte, 1) > 0) {
     }
-    return load->errors == 0 ? 0 : 1;
+    int code = load->errors == 0 ? 0 : 1;
+    load_free(load);
+    return code;
 }
