@@ -24,7 +24,7 @@
 
 /* A Delta response is closed when its resources pass this; the rest follows once it is answered.
  * State-of-the-world responses of LDS and CDS must be whole. */
-#define ADS_RESPONSE_BYTES (1024U * 1024U)
+#define ADS_RESPONSE_BYTES ((size_t)1024 * 1024)
 /* Names that one stream may be subscribed to, all types together. */
 #define ADS_NAMES_MAX      100000U
 #define ADS_NAME_BYTES_MAX 1024U

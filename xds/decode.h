@@ -20,8 +20,8 @@
 #define DECODE_DEPTH_MAX 64
 /* Memory that one call may take for a message of n bytes: a fixed part and a multiple of n. An
  * empty sub-message takes 2 bytes on the wire and up to 500 in memory. */
-#define DECODE_MEMORY_BASE   (1024U * 1024U)
-#define DECODE_MEMORY_FACTOR 32U
+#define DECODE_MEMORY_BASE   ((size_t)1024 * 1024)
+#define DECODE_MEMORY_FACTOR ((size_t)32)
 
 /* The message, in the arena, or null with the field's path and the reason in err
  * ("clusters[2].load_assignment.endpoints[0]: truncated"). Strings and bytes are copies; absent

@@ -6,6 +6,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,8 +256,9 @@ static bool read_double(struct reader *reader, const json_t *value, double *numb
 }
 
 static bool read_enum(struct reader *reader, const ProtobufCEnumDescriptor *type,
-                      const json_t *value, int32_t *number, const struct step *step)
+                      const json_t *value, uint8_t *to, const struct step *step)
 {
+    int64_t number = 0;
     if (json_is_string(value)) {
         const ProtobufCEnumValue *named =
             protobuf_c_enum_descriptor_get_value_by_name(type, json_string_value(value));
@@ -264,17 +266,14 @@ static bool read_enum(struct reader *reader, const ProtobufCEnumDescriptor *type
             return refuse(reader, step, "%s has no value \"%s\"", type->name,
                           json_string_value(value));
         }
-        *number = named->value;
-        return true;
-    }
-    int64_t whole = 0;
-    if (!json_is_integer(value)) {
+        number = named->value;
+    } else if (!json_is_integer(value)) {
         return refuse_type(reader, step, "the name or number of an enum's value", value);
-    }
-    if (!read_i64(reader, value, INT32_MIN, INT32_MAX, &whole, step)) {
+    } else if (!read_i64(reader, value, INT32_MIN, INT32_MAX, &number, step)) {
         return false;
     }
-    *number = (int32_t)whole;
+    int32_t small = (int32_t)number;
+    (void)memcpy(to, &small, sizeof small);
     return true;
 }
 
@@ -306,78 +305,81 @@ static bool read_string(struct reader *reader, const json_t *value, char **text,
     return true;
 }
 
+/* A number of `width` bytes between low and high, to its place. */
+static bool read_whole(struct reader *reader, const json_t *value, int64_t low, int64_t high,
+                       size_t width, uint8_t *to, const struct step *step)
+{
+    int64_t whole = 0;
+    if (!read_i64(reader, value, low, high, &whole, step)) {
+        return false;
+    }
+    uint32_t half = (uint32_t)whole;
+    (void)memcpy(to, width == sizeof half ? (const void *)&half : (const void *)&whole, width);
+    return true;
+}
+
+static bool read_large(struct reader *reader, const json_t *value, uint8_t *to,
+                       const struct step *step)
+{
+    uint64_t large = 0;
+    bool good = read_u64(reader, value, &large, step);
+    (void)memcpy(to, &large, sizeof large);
+    return good;
+}
+
+static bool read_real(struct reader *reader, const json_t *value, bool narrow, uint8_t *to,
+                      const struct step *step)
+{
+    double real = 0;
+    if (!read_double(reader, value, &real, step)) {
+        return false;
+    }
+    if (narrow && isfinite(real) && fabs(real) > (double)FLT_MAX) {
+        return refuse(reader, step, "out of range for a float");
+    }
+    float single = narrow ? (float)real : 0;
+    (void)memcpy(to, narrow ? (const void *)&single : (const void *)&real,
+                 narrow ? sizeof single : sizeof real);
+    return true;
+}
+
+static bool read_bool(struct reader *reader, const json_t *value, uint8_t *to,
+                      const struct step *step)
+{
+    if (!json_is_boolean(value)) {
+        return refuse_type(reader, step, "true or false", value);
+    }
+    protobuf_c_boolean yes = json_is_true(value);
+    (void)memcpy(to, &yes, sizeof yes);
+    return true;
+}
+
 static bool read_number(struct reader *reader, const ProtobufCFieldDescriptor *field,
                         const json_t *value, uint8_t *to, const struct step *step)
 {
-    int64_t whole = 0;
-    uint64_t large = 0;
-    int32_t small = 0;
-    double real = 0;
     switch (field->type) {
     case PROTOBUF_C_TYPE_INT32:
     case PROTOBUF_C_TYPE_SINT32:
     case PROTOBUF_C_TYPE_SFIXED32:
-        if (!read_i64(reader, value, INT32_MIN, INT32_MAX, &whole, step)) {
-            return false;
-        }
-        small = (int32_t)whole;
-        (void)memcpy(to, &small, sizeof small);
-        return true;
+        return read_whole(reader, value, INT32_MIN, INT32_MAX, 4, to, step);
     case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32: {
-        if (!read_i64(reader, value, 0, UINT32_MAX, &whole, step)) {
-            return false;
-        }
-        uint32_t natural = (uint32_t)whole;
-        (void)memcpy(to, &natural, sizeof natural);
-        return true;
-    }
+    case PROTOBUF_C_TYPE_FIXED32:
+        return read_whole(reader, value, 0, UINT32_MAX, 4, to, step);
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
     case PROTOBUF_C_TYPE_SFIXED64:
-        if (!read_i64(reader, value, INT64_MIN, INT64_MAX, &whole, step)) {
-            return false;
-        }
-        (void)memcpy(to, &whole, sizeof whole);
-        return true;
+        return read_whole(reader, value, INT64_MIN, INT64_MAX, 8, to, step);
     case PROTOBUF_C_TYPE_UINT64:
     case PROTOBUF_C_TYPE_FIXED64:
-        if (!read_u64(reader, value, &large, step)) {
-            return false;
-        }
-        (void)memcpy(to, &large, sizeof large);
-        return true;
-    case PROTOBUF_C_TYPE_FLOAT: {
-        if (!read_double(reader, value, &real, step)) {
-            return false;
-        }
-        if (isfinite(real) && fabs(real) > (double)FLT_MAX) {
-            return refuse(reader, step, "out of range for a float");
-        }
-        float narrow = (float)real;
-        (void)memcpy(to, &narrow, sizeof narrow);
-        return true;
-    }
+        return read_large(reader, value, to, step);
+    case PROTOBUF_C_TYPE_FLOAT:
+        return read_real(reader, value, true, to, step);
     case PROTOBUF_C_TYPE_DOUBLE:
-        if (!read_double(reader, value, &real, step)) {
-            return false;
-        }
-        (void)memcpy(to, &real, sizeof real);
-        return true;
-    case PROTOBUF_C_TYPE_BOOL: {
-        if (!json_is_boolean(value)) {
-            return refuse_type(reader, step, "true or false", value);
-        }
-        protobuf_c_boolean yes = json_is_true(value);
-        (void)memcpy(to, &yes, sizeof yes);
-        return true;
-    }
+        return read_real(reader, value, false, to, step);
+    case PROTOBUF_C_TYPE_BOOL:
+        return read_bool(reader, value, to, step);
     case PROTOBUF_C_TYPE_ENUM:
-        if (!read_enum(reader, field->descriptor, value, &small, step)) {
-            return false;
-        }
-        (void)memcpy(to, &small, sizeof small);
-        return true;
+        return read_enum(reader, field->descriptor, value, to, step);
     case PROTOBUF_C_TYPE_STRING:
     case PROTOBUF_C_TYPE_BYTES:
     case PROTOBUF_C_TYPE_MESSAGE:
@@ -446,13 +448,11 @@ static bool read_map(struct reader *reader, ProtobufCMessage *message,
     }
     const ProtobufCMessageDescriptor *type = field->descriptor;
     uint8_t *array = array_new(reader, message, field, json_object_size(value));
-    const char *key = NULL;
-    const json_t *member = NULL;
     size_t i = 0;
     for (void *at = json_object_iter((json_t *)(uintptr_t)value); at != NULL;
          at = json_object_iter_next((json_t *)(uintptr_t)value, at)) {
-        key = json_object_iter_key(at);
-        member = json_object_iter_value(at);
+        const char *key = json_object_iter_key(at);
+        const json_t *member = json_object_iter_value(at);
         struct step here = {.outer = step, .name = key, .is_key = true};
         ProtobufCMessage *entry = message_new(reader->arena, type);
         char *text = arena_text(reader->arena, slice_of_text(key));

@@ -192,34 +192,53 @@ static bool take_offset(struct slice text, int64_t *seconds)
     return true;
 }
 
-bool json_text_read_time(struct slice text, int64_t *seconds, int32_t *nanos)
+/* "2026-01-31T" as days since 1970-01-01. */
+static bool take_date(struct slice *text, int64_t *days)
 {
     unsigned year = 0;
     unsigned month = 0;
     unsigned day = 0;
+    if (!take_digits(text, 4, '-', &year) || !take_digits(text, 2, '-', &month) ||
+        !take_digits(text, 2, 'T', &day) || year < 1 || month < 1 || month > 12 || day < 1 ||
+        day > days_in_month(year, month)) {
+        return false;
+    }
+    *days = days_from_civil(year, month, day);
+    return true;
+}
+
+/* "12:00:00" as seconds; a leap second has no number in this count. */
+static bool take_clock(struct slice *text, int64_t *seconds)
+{
     unsigned hour = 0;
     unsigned minute = 0;
     unsigned second = 0;
-    if (!take_digits(&text, 4, '-', &year) || !take_digits(&text, 2, '-', &month) ||
-        !take_digits(&text, 2, 'T', &day) || !take_digits(&text, 2, ':', &hour) ||
-        !take_digits(&text, 2, ':', &minute) || !take_digits(&text, 2, 0, &second)) {
+    if (!take_digits(text, 2, ':', &hour) || !take_digits(text, 2, ':', &minute) ||
+        !take_digits(text, 2, 0, &second) || hour > 23 || minute > 59 || second > 59) {
         return false;
     }
-    if (year < 1 || month < 1 || month > 12 || day < 1 || day > days_in_month(year, month) ||
-        hour > 23 || minute > 59 || second > 59) {
+    unsigned clock = hour * 3600 + minute * 60 + second;
+    *seconds = clock;
+    return true;
+}
+
+bool json_text_read_time(struct slice text, int64_t *seconds, int32_t *nanos)
+{
+    int64_t days = 0;
+    int64_t clock = 0;
+    int64_t offset = 0;
+    if (!take_date(&text, &days) || !take_clock(&text, &clock)) {
         return false;
     }
     size_t zone = 0;
     while (zone < text.len && (text.at[zone] == '.' || isdigit(text.at[zone]) != 0)) {
         zone++;
     }
-    int64_t offset = 0;
     if (!take_fraction(slice_head(text, zone), nanos) ||
         !take_offset(slice_from(text, zone), &offset)) {
         return false;
     }
-    *seconds =
-        days_from_civil(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset;
+    *seconds = days * 86400 + clock - offset;
     return true;
 }
 
