@@ -173,6 +173,11 @@ static void table_fini(struct hpack_table *table)
     table->end = 0;
 }
 
+static size_t table_memory(const struct hpack_table *table)
+{
+    return table->room + sizeof(struct hpack_entry) * (table->room / HPACK_ENTRY_EXTRA);
+}
+
 /* Drops the oldest entries until `needed` more fit. Their bytes stay where they are. */
 static void table_evict(struct hpack_table *table, size_t needed)
 {
@@ -522,6 +527,11 @@ void hpack_decoder_fini(struct hpack_decoder *decoder)
     table_fini(&decoder->table);
 }
 
+size_t hpack_decoder_memory(const struct hpack_decoder *decoder)
+{
+    return table_memory(&decoder->table);
+}
+
 void hpack_decoder_limit(struct hpack_decoder *decoder, uint32_t allowed)
 {
     CHECK(allowed <= HPACK_TABLE_MAX);
@@ -580,6 +590,12 @@ void hpack_encoder_fini(struct hpack_encoder *encoder)
 {
     table_fini(&encoder->table);
     FREE(encoder->slots);
+}
+
+size_t hpack_encoder_memory(const struct hpack_encoder *encoder)
+{
+    return table_memory(&encoder->table) +
+           (encoder->slots != NULL ? SLOT_COUNT * sizeof *encoder->slots : 0);
 }
 
 void hpack_encoder_limit(struct hpack_encoder *encoder, uint32_t peer_max)

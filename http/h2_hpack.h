@@ -64,8 +64,9 @@ struct hpack_list {
     bool malformed;  /* a name or a value that no field may have (RFC 9113 8.2.1) */
 };
 
-/* Scratch for a list of at most `list_max`: each byte is stored once by Huffman or by settling. */
-#define HPACK_SCRATCH(list_max) ((list_max) + 2 * (size_t)HPACK_TABLE_MAX)
+/* Scratch for a list of at most `list_max`: each byte is stored once by Huffman or by settling, and
+ * once more by the caller who joins what was split. */
+#define HPACK_SCRATCH(list_max) (2 * (size_t)(list_max) + 2 * (size_t)HPACK_TABLE_MAX)
 
 struct hpack_encoder {
     struct hpack_table table;
@@ -94,6 +95,9 @@ bool hpack_decode(struct hpack_decoder *decoder, struct slice in, struct hpack_l
 /* `cap`: bytes of dynamic table to use at most (<= HPACK_TABLE_MAX), whatever the peer allows. */
 void hpack_encoder_init(struct hpack_encoder *encoder, uint32_t cap, bool huffman);
 void hpack_encoder_fini(struct hpack_encoder *encoder);
+/* Heap bytes in use. */
+size_t hpack_decoder_memory(const struct hpack_decoder *decoder);
+size_t hpack_encoder_memory(const struct hpack_encoder *encoder);
 /* The peer's SETTINGS_HEADER_TABLE_SIZE changed; announced at the start of the next block. */
 void hpack_encoder_limit(struct hpack_encoder *encoder, uint32_t peer_max);
 
