@@ -473,26 +473,42 @@ static char *read_all(int fd, size_t max, size_t *len)
     }
 }
 
-char *crypto_load_secret(const char *path, size_t max, size_t *len, struct error *err)
+static char *load(const char *path, size_t max, bool secret, size_t *len, struct error *err)
 {
+    *len = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int reason = errno;
     if (fd < 0) {
         (void)error_errno(err, "%s: cannot open", path);
+        errno = reason;
         return NULL;
     }
     struct stat about;
     char *text = NULL;
+    reason = 0;
     if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) {
         (void)error_set(err, "%s: not a file", path);
-    } else if ((about.st_mode & 077) != 0) {
+    } else if (secret && (about.st_mode & 077) != 0) {
         (void)error_set(err, "%s: others than its owner may use it (mode %o, wanted 600)", path,
                         (unsigned)about.st_mode & 0777);
     } else {
         text = read_all(fd, max, len);
+        reason = errno;
         if (text == NULL) {
             (void)error_errno(err, "%s: cannot read", path);
         }
     }
     (void)close(fd);
+    errno = reason;
     return text;
+}
+
+char *crypto_load_secret(const char *path, size_t max, size_t *len, struct error *err)
+{
+    return load(path, max, true, len, err);
+}
+
+char *crypto_load_file(const char *path, size_t max, size_t *len, struct error *err)
+{
+    return load(path, max, false, len, err);
 }

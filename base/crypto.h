@@ -77,8 +77,12 @@ bool crypto_verify(const struct crypto_key *key, enum crypto_alg alg, struct sli
  * (mode 0600), fsync, rename, fsync of the folder. */
 bool crypto_save_secret(const char *path, struct slice secret, struct error *err) MUST_USE;
 /* Reads a file of at most `max` bytes; refuses one that others than its owner may read or write.
- * The text has a zero byte behind; wipe and mem_free it. Null with *err. */
+ * The text has a zero byte behind; wipe and mem_free it. Null with *err; *err then begins with the
+ * path, and errno is ENOENT where there is no such file. */
 char *crypto_load_secret(const char *path, size_t max, size_t *len, struct error *err) MUST_USE;
+/* The same of a file whose mode is its giver's affair: certificates, keys that an orchestrator
+ * mounts. */
+char *crypto_load_file(const char *path, size_t max, size_t *len, struct error *err) MUST_USE;
 
 /* Takes everything out of OpenSSL's error queue and puts the reason of the oldest entry behind the
  * text, as error_errno does with errno; returns false. */

@@ -194,21 +194,30 @@ bool spiffe_read_pem(struct slice pem, struct spiffe_names *names, struct error 
 
 /* --------------------------------------------------------------------------------- requests */
 
-/* The extension that names a URI. Built from its parts: OpenSSL's text form would let a comma in
- * the name begin another one. */
-static X509_EXTENSION *uri_extension(struct slice uri)
+static void add_name(GENERAL_NAMES *all, int type, struct slice value)
 {
     GENERAL_NAME *name = GENERAL_NAME_new();
     ASN1_IA5STRING *text = ASN1_IA5STRING_new();
-    GENERAL_NAMES *all = sk_GENERAL_NAME_new_null();
     CHECK(name != NULL);
     CHECK(text != NULL);
+    CHECK(value.len <= INT_MAX);
+    CHECK(ASN1_STRING_set(text, value.at, (int)value.len) == 1);
+    GENERAL_NAME_set0_value(name, type, text);
+    CHECK(sk_GENERAL_NAME_push(all, name) > 0);
+}
+
+/* Built from its parts: OpenSSL's text form would let a comma in a name begin another one. */
+struct X509_extension_st *spiffe_extension_new(struct slice identity, const struct slice *dns,
+                                               size_t dns_count, bool critical)
+{
+    CHECK(spiffe_is_valid(identity));
+    GENERAL_NAMES *all = sk_GENERAL_NAME_new_null();
     CHECK(all != NULL);
-    CHECK(ASN1_STRING_set(text, uri.at, (int)uri.len) == 1);
-    GENERAL_NAME_set0_value(name, GEN_URI, text);
-    CHECK(sk_GENERAL_NAME_push(all, name) == 1);
-    /* Critical, as there is no Subject (RFC 5280 4.1.2.6). */
-    X509_EXTENSION *extension = X509V3_EXT_i2d(NID_subject_alt_name, 1, all);
+    add_name(all, GEN_URI, identity);
+    for (size_t i = 0; i < dns_count; i++) {
+        add_name(all, GEN_DNS, dns[i]);
+    }
+    X509_EXTENSION *extension = X509V3_EXT_i2d(NID_subject_alt_name, critical ? 1 : 0, all);
     CHECK(extension != NULL);
     sk_GENERAL_NAME_pop_free(all, GENERAL_NAME_free);
     return extension;
@@ -216,12 +225,11 @@ static X509_EXTENSION *uri_extension(struct slice uri)
 
 char *spiffe_request_new(const struct crypto_key *key, struct slice identity)
 {
-    CHECK(spiffe_is_valid(identity));
     X509_REQ *request = X509_REQ_new();
     CHECK(request != NULL);
     STACK_OF(X509_EXTENSION) *extensions = sk_X509_EXTENSION_new_null();
     CHECK(extensions != NULL);
-    CHECK(sk_X509_EXTENSION_push(extensions, uri_extension(identity)) == 1);
+    CHECK(sk_X509_EXTENSION_push(extensions, spiffe_extension_new(identity, NULL, 0, true)) > 0);
     CHECK(X509_REQ_set_version(request, X509_REQ_VERSION_1) == 1);
     CHECK(X509_REQ_set_pubkey(request, crypto_key_get_openssl(key)) == 1);
     CHECK(X509_REQ_add_extensions(request, extensions) == 1);

@@ -11,8 +11,9 @@
 #include "base/error.h"
 #include "base/slice.h"
 
-/* OpenSSL's, by its own tag. */
+/* OpenSSL's, by their own tags. */
 struct x509_st;
+struct X509_extension_st;
 
 /* A longest name of ours: trust domain 255, namespace 63, service account 253, and the rest. */
 #define SPIFFE_TEXT_MAX 640
@@ -52,3 +53,7 @@ bool spiffe_read_pem(struct slice pem, struct spiffe_names *names, struct error 
 /* A certificate signing request (PKCS#10, PEM) of this key for this id; mem_free it. The key must
  * be private, the id valid. */
 char *spiffe_request_new(const struct crypto_key *key, struct slice identity) MUST_USE;
+/* The extension subjectAltName with this id and these DNS names, for those who make certificates.
+ * Critical where the certificate has no Subject (RFC 5280 4.1.2.6). */
+struct X509_extension_st *spiffe_extension_new(struct slice identity, const struct slice *dns,
+                                               size_t dns_count, bool critical) MUST_USE;
