@@ -160,7 +160,8 @@ static void end_wildcard(struct ads_stream *stream, struct subscription *subscri
 static bool names_fit(const struct ads_stream *stream, char *const *names, size_t count,
                       struct error *err)
 {
-    if (count > ADS_NAMES_MAX - stream->name_count) {
+    uint32_t room = stream->name_count < ADS_NAMES_MAX ? ADS_NAMES_MAX - stream->name_count : 0;
+    if (count > room) {
         return error_set(err, "more than %u names on one stream", ADS_NAMES_MAX);
     }
     for (size_t i = 0; i < count; i++) {
