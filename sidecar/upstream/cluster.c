@@ -48,6 +48,7 @@ struct cluster *cluster_new(const struct cluster_config *config, struct shared_c
     CHECK(*shared != NULL);
     struct cluster *cluster = NEW(struct cluster);
     cluster->config = config;
+    cluster->holders = 1;
     cluster->shared = *shared;
     *shared = NULL;
     cluster->turn = draw;
@@ -256,4 +257,22 @@ uint32_t cluster_forget(struct cluster *cluster, uint64_t now_us)
     }
     cluster->endpoint_count = kept;
     return count - kept;
+}
+
+void cluster_hold(struct cluster *cluster)
+{
+    CHECK(cluster->holders > 0);
+    cluster->holders++;
+}
+
+void cluster_release(struct cluster **cluster)
+{
+    if (*cluster == NULL) {
+        return;
+    }
+    CHECK((*cluster)->holders > 0);
+    if (--(*cluster)->holders == 0) {
+        cluster_free(cluster);
+    }
+    *cluster = NULL;
 }

@@ -35,7 +35,8 @@ struct cluster {
     uint32_t overprovisioning; /* percent */
     uint32_t view_version;     /* of shared->version */
     bool view_stale;
-    bool warm; /* endpoints were told at least once (EDS: the first answer came) */
+    uint32_t holders; /* the directory, and exchanges under way */
+    bool warm;        /* endpoints were told at least once (EDS: the first answer came) */
 };
 
 /* `shared` is taken over (a reference from the registry). `draw` sets the round robin's start. */
@@ -43,6 +44,9 @@ struct cluster *cluster_new(const struct cluster_config *config, struct shared_c
                             uint64_t draw) MUST_USE;
 /* Unlists its endpoints; those that are still referred to live on without it. */
 void cluster_free(struct cluster **cluster);
+/* It was made with one holder; the last one's release frees it. Null is allowed. */
+void cluster_hold(struct cluster *cluster);
+void cluster_release(struct cluster **cluster);
 
 /* The config must stay valid until the next one, or cluster_free. Endpoints' transports are chosen
  * anew. Does not look at config->endpoints: apply those as a set. */

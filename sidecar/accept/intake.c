@@ -1,0 +1,339 @@
+/* A connection is an intake from accept until a server has it. What must be known first decides how
+ * far it goes: a listener whose chains all look the same from outside hands over at once, without
+ * reading a byte; one that inspects reads into a small buffer of its own, and what was read goes on
+ * as the connection's early bytes. Nothing here outlives the listener's time limit. */
+#include "sidecar/accept/intake.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/client_hello.h"
+#include "base/conn_tls.h"
+#include "base/log.h"
+#include "http/detect.h"
+#include "http/h2.h"
+#include "http/raw.h"
+#include "sidecar/accept/listener.h"
+#include "sidecar/alpn.h"
+#include "sidecar/route/chain.h"
+#include "sidecar/worker.h"
+
+#define FIRST_BYTES_MAX CLIENT_HELLO_MAX_BYTES
+#define ALPN_MAX        16
+#define TLS_TIMEOUT_US  UINT64_C(10000000)
+
+struct intake {
+    struct list link; /* in worker->intakes */
+    struct listener *listener;
+    struct net_conn *net; /* until there is a conn */
+    struct conn *conn;    /* during the TLS handshake */
+    const struct filter_chain *chain;
+    struct task task;
+    struct timer timer;
+    struct grave grave;
+    struct addr original;
+    struct addr peer;
+    uint8_t *first; /* bytes that were read; null: none */
+    uint32_t first_len;
+    bool peer_closed;
+    bool done;
+};
+
+static void free_intake(struct grave *grave)
+{
+    struct intake *intake = CONTAINER_OF(grave, struct intake, grave);
+    mem_free(intake->first);
+    mem_free(intake);
+}
+
+/* The intake is over, whoever has the connection now. */
+static void end(struct intake *intake)
+{
+    intake->done = true;
+    list_remove(&intake->link);
+    task_cancel(&intake->task);
+    timer_clear(&intake->timer);
+    loop_bury(intake->listener->worker->loop, &intake->grave);
+}
+
+static void refuse(struct intake *intake)
+{
+    if (intake->conn != NULL) {
+        conn_reset(&intake->conn);
+    } else {
+        intake->net->ops->reset(&intake->net);
+    }
+    end(intake);
+}
+
+void intake_close_all(struct worker *worker)
+{
+    LIST_EACH(&worker->intakes, node)
+    {
+        refuse(LIST_ITEM(node, struct intake, link));
+    }
+}
+
+static struct worker *worker_of(const struct intake *intake)
+{
+    return intake->listener->worker;
+}
+
+/* ---- handing over ---- */
+
+static void serve(struct intake *intake, struct codec *codec)
+{
+    struct server_start start = {.conn = intake->conn,
+                                 .codec = codec,
+                                 .service = listener_service(intake->listener, intake->chain),
+                                 .original = intake->original};
+    intake->conn = NULL;
+    server_begin(worker_of(intake), &start);
+    end(intake);
+}
+
+static struct codec *h2_server(struct worker *worker, struct slice alpn,
+                               const struct hcm_config *http)
+{
+    struct h2_options options = h2_options_default(CODEC_SERVER);
+    options.peer_frames = alpn_is_pillion(alpn);
+    options.huffman = !options.peer_frames;
+    options.enable_connect_protocol = options.peer_frames || http->allow_connect;
+    return h2_new(worker->h2, &options);
+}
+
+static void serve_chain(struct intake *intake)
+{
+    struct worker *worker = worker_of(intake);
+    struct slice alpn = conn_alpn(intake->conn);
+    if (intake->chain->kind == CHAIN_TCP) {
+        serve(intake, codec_raw_new());
+    } else if (alpn_codec_of(alpn) == ALPN_HTTP2 ||
+               intake->chain->http->codec == CODEC_CHOICE_HTTP2) {
+        serve(intake, h2_server(worker, alpn, intake->chain->http));
+    } else {
+        serve(intake, h1_server_new(&worker->h1_limits, worker->h1));
+    }
+}
+
+/* ---- TLS that ends here ---- */
+
+static void run_handshake(struct intake *intake)
+{
+    struct error err = {.text = ""};
+    char text[ADDR_TEXT_MAX];
+    switch (conn_handshake(intake->conn, &err)) {
+    case IO_OK:
+        serve_chain(intake);
+        return;
+    case IO_AGAIN:
+        return;
+    case IO_EOF:
+    case IO_RESET:
+        break;
+    }
+    log_limited(LOG_LEVEL_WARNING, "inbound TLS refused",
+                LOG_TEXT("peer", addr_format(&intake->peer, text)), LOG_CAUSE(&err));
+    refuse(intake);
+}
+
+static void begin_chain(struct intake *intake)
+{
+    struct worker *worker = worker_of(intake);
+    struct slice early = slice_of(intake->first, intake->first_len);
+    if (intake->chain->tls == NULL) {
+        intake->conn = conn_plain(&intake->net, early);
+        serve_chain(intake);
+        return;
+    }
+    uint64_t limit =
+        intake->chain->tls_timeout_us != 0 ? intake->chain->tls_timeout_us : TLS_TIMEOUT_US;
+    timer_set(worker->loop, &intake->timer, worker->loop->now_us + limit);
+    struct tls_server how = {.keys = &worker->keys, .context = intake->chain->tls->context};
+    intake->conn = worker->keys.provider->server(&intake->net, &how, early);
+    run_handshake(intake);
+}
+
+/* ---- first bytes ---- */
+
+struct seen {
+    bool decided;
+    bool tls;
+    struct client_hello hello; /* with tls */
+    bool http1;
+    bool http2;
+};
+
+static void look_for_http(const struct intake *intake, struct slice bytes, struct seen *seen)
+{
+    if (!intake->listener->config->inspect_http) {
+        seen->decided = true;
+        return;
+    }
+    switch (detect_client(bytes)) {
+    case DETECTED_MORE:
+        seen->decided = intake->peer_closed;
+        break;
+    case DETECTED_HTTP1:
+        seen->decided = true;
+        seen->http1 = true;
+        break;
+    case DETECTED_HTTP2:
+        seen->decided = true;
+        seen->http2 = true;
+        break;
+    case DETECTED_TLS:
+    case DETECTED_TARGET_LONG:
+    case DETECTED_OPAQUE:
+        seen->decided = true;
+        break;
+    }
+}
+
+static void look(const struct intake *intake, struct seen *seen)
+{
+    struct slice bytes = slice_of(intake->first, intake->first_len);
+    if (intake->listener->config->inspect_tls) {
+        switch (client_hello_parse(bytes, &seen->hello)) {
+        case CLIENT_HELLO_MORE:
+            seen->decided = intake->peer_closed;
+            return;
+        case CLIENT_HELLO_DONE:
+            seen->decided = true;
+            seen->tls = true;
+            return;
+        case CLIENT_HELLO_BAD:
+            break;
+        }
+    }
+    look_for_http(intake, bytes, seen);
+}
+
+static void lower(uint8_t *to, struct slice from)
+{
+    for (size_t i = 0; i < from.len; i++) {
+        to[i] = slice_lower(from.at[i]);
+    }
+}
+
+static void choose_chain(struct intake *intake, const struct seen *seen)
+{
+    struct slice alpn[ALPN_MAX];
+    uint8_t sni[256];
+    struct chain_query query = {.destination = intake->original,
+                                .source = intake->peer,
+                                .direct_source = intake->peer,
+                                .transport = seen->tls ? SLICE("tls") : SLICE("raw_buffer"),
+                                .alpn = alpn};
+    if (seen->tls) {
+        struct slice name = client_hello_sni(&seen->hello);
+        lower(sni, name);
+        query.server_name = slice_of(sni, name.len);
+        struct slice rest = client_hello_alpn(&seen->hello);
+        for (struct slice each = client_hello_next_alpn(&rest);
+             each.len > 0 && query.alpn_count < ALPN_MAX; each = client_hello_next_alpn(&rest)) {
+            alpn[query.alpn_count++] = each;
+        }
+    } else if (seen->http1 || seen->http2) {
+        alpn[query.alpn_count++] = seen->http1 ? SLICE("http/1.1") : SLICE("h2c");
+    }
+    intake->chain = chain_find(intake->listener->config, &query);
+    if (intake->chain == NULL || intake->chain->kind == CHAIN_QUARANTINED) {
+        char text[ADDR_TEXT_MAX];
+        log_limited(LOG_LEVEL_WARNING, "no filter chain takes this connection",
+                    LOG_TEXT("peer", addr_format(&intake->peer, text)),
+                    LOG_SLICE("listener", intake->listener->config->name));
+        refuse(intake);
+        return;
+    }
+    timer_clear(&intake->timer);
+    begin_chain(intake);
+}
+
+/* Reads what is there into `first`. False when the connection is gone. */
+static bool read_first(struct intake *intake)
+{
+    struct span span = loop_recv_span(worker_of(intake)->loop);
+    size_t room = FIRST_BYTES_MAX - intake->first_len;
+    size_t got = 0;
+    if ((intake->net->ready & NET_READ) == 0 || room == 0) {
+        return true;
+    }
+    switch (
+        net_recv(intake->net, (struct span){span.at, room < span.len ? room : span.len}, &got)) {
+    case IO_OK:
+        break;
+    case IO_AGAIN:
+        return true;
+    case IO_EOF:
+        intake->peer_closed = true;
+        net_want(intake->net, 0);
+        return intake->first_len > 0;
+    case IO_RESET:
+        return false;
+    }
+    intake->first = mem_resize(intake->first, intake->first_len + got);
+    (void)memcpy(intake->first + intake->first_len, span.at, got);
+    intake->first_len += (uint32_t)got;
+    return true;
+}
+
+static void run_first(struct intake *intake)
+{
+    struct seen seen = {.decided = false};
+    if (!read_first(intake)) {
+        refuse(intake);
+        return;
+    }
+    look(intake, &seen);
+    bool out_of_time = timer_due(&intake->timer, worker_of(intake)->loop);
+    if (seen.decided) {
+        choose_chain(intake, &seen);
+    } else if (out_of_time && intake->listener->config->go_on_at_timeout) {
+        choose_chain(intake, &seen);
+    } else if (out_of_time || intake->first_len == FIRST_BYTES_MAX) {
+        refuse(intake);
+    }
+}
+
+static void run(struct task *task)
+{
+    struct intake *intake = CONTAINER_OF(task, struct intake, task);
+    if (intake->done) {
+        return;
+    }
+    if (intake->conn == NULL) {
+        run_first(intake);
+    } else if (timer_due(&intake->timer, worker_of(intake)->loop)) {
+        refuse(intake);
+    } else {
+        run_handshake(intake);
+    }
+}
+
+void intake_begin(struct listener *listener, struct net_conn **net)
+{
+    struct worker *worker = listener->worker;
+    const struct listener_config *config = listener->config;
+    struct intake *intake = NEW(struct intake);
+    intake->listener = listener;
+    intake->net = *net;
+    *net = NULL;
+    intake->task.run = run;
+    intake->timer.task = &intake->task;
+    intake->grave.free = free_intake;
+    intake->net->owner = &intake->task;
+    list_append(&worker->intakes, &intake->link);
+    intake->net->ops->addrs(intake->net, &intake->original, &intake->peer);
+    if (config->restore_original_dst || config->original_dst) {
+        (void)intake->net->ops->original_dst(intake->net, &intake->original);
+    }
+    if (!config->inspect_tls && !config->inspect_http) {
+        struct seen nothing = {.decided = true};
+        choose_chain(intake, &nothing);
+        return;
+    }
+    if (config->inspect_timeout_us != 0) {
+        timer_set(worker->loop, &intake->timer, worker->loop->now_us + config->inspect_timeout_us);
+    }
+}

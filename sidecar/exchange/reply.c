@@ -1,0 +1,111 @@
+#include "sidecar/exchange/reply.h"
+
+#include <stdio.h>
+
+#include "sidecar/exchange/exchange.h"
+#include "sidecar/exchange/server.h"
+#include "sidecar/route/match.h"
+
+static struct message *new_answer(struct exchange *x, uint16_t status)
+{
+    struct message *answer = ARENA_NEW(&x->arena, struct message);
+    *answer = (struct message){.kind = MESSAGE_RESPONSE,
+                               .version = MESSAGE_HTTP_1_1,
+                               .status = status,
+                               .keep_alive = true};
+    x->source = ANSWER_LOCAL;
+    x->answer = answer;
+    return answer;
+}
+
+static void add(struct exchange *x, struct slice name, struct slice value)
+{
+    bool added = headers_add(&x->answer->headers, &x->arena, name, value);
+    CHECK(added);
+}
+
+static void set_body(struct exchange *x, struct slice body)
+{
+    x->answer->content_length = body.len;
+    x->answer->has_body = body.len > 0;
+    if (body.len > 0) {
+        add(x, SLICE("content-type"), SLICE("text/plain"));
+    }
+    if (!slice_eq(x->request.method, SLICE("HEAD"))) {
+        buf_append(&x->local_body, body);
+    }
+}
+
+void reply_direct(struct exchange *x, const struct route_direct *direct)
+{
+    (void)new_answer(x, direct->status);
+    set_body(x, direct->body);
+}
+
+/* RFC 9110 10.2.2; the parts that the route does not name stay as the request had them. */
+void reply_redirect(struct exchange *x, const struct route_redirect *redirect)
+{
+    (void)new_answer(x, redirect->status);
+    struct slice host = redirect->host.len > 0 ? redirect->host : x->request.authority;
+    struct slice scheme = redirect->scheme.len > 0 ? redirect->scheme : x->request.scheme;
+    struct slice path = redirect->path.len > 0 ? redirect->path : x->request.path;
+    struct slice rest = {NULL, 0};
+    if (redirect->has_prefix && x->found.route->match.path.len <= x->request.path.len) {
+        path = redirect->prefix;
+        rest = slice_from(x->request.path, x->found.route->match.path.len);
+    }
+    if (redirect->strip_query) {
+        path = slice_head(path, slice_find(path, '?'));
+        rest = slice_head(rest, slice_find(rest, '?'));
+    }
+    char port[8] = "";
+    if (redirect->port != 0) {
+        host =
+            slice_head(host, host.len > 0 && host.at[0] == '[' ? slice_search(host, SLICE("]:")) + 1
+                                                               : slice_find(host, ':'));
+        (void)snprintf(port, sizeof port, ":%u", redirect->port);
+    }
+    char *location = arena_printf(&x->arena, "%.*s://%.*s%s%.*s%.*s", SLICE_ARG(scheme),
+                                  SLICE_ARG(host), port, SLICE_ARG(path), SLICE_ARG(rest));
+    add(x, SLICE("location"), slice_of_text(location));
+    set_body(x, (struct slice){NULL, 0});
+}
+
+static void add_proxy_status(struct exchange *x, const char *detail)
+{
+    const struct fail_facts *facts = fail_facts(x->fail);
+    if (facts->proxy_status[0] == '\0') {
+        return;
+    }
+    add(x, SLICE("proxy-status"),
+        slice_of_text(arena_printf(&x->arena, "pillion; error=%s; details=\"%s\"",
+                                   facts->proxy_status, detail)));
+}
+
+void reply_failure(struct exchange *x)
+{
+    const struct fail_facts *facts = fail_facts(x->fail);
+    bool grpc = match_is_grpc(&x->request);
+    uint16_t status = facts->http;
+    const char *detail = facts->meaning;
+    if (x->fail == FAIL_REQUEST_BAD && x->bad != CODEC_BAD_NONE) {
+        status = codec_bad_status((enum codec_bad)x->bad);
+        detail = codec_bad_name((enum codec_bad)x->bad);
+    } else if (x->attempt.ticket.state == TICKET_FAILED && x->attempt.ticket.detail[0] != '\0') {
+        detail = x->attempt.ticket.detail;
+    }
+    struct message *answer = new_answer(x, grpc ? 200 : status);
+    x->reply_detail = slice_of_text(detail);
+    add_proxy_status(x, detail);
+    if (grpc) {
+        add(x, SLICE("content-type"), SLICE("application/grpc"));
+        add(x, SLICE("grpc-status"), slice_of_text(arena_printf(&x->arena, "%u", facts->grpc)));
+        add(x, SLICE("grpc-message"), slice_of_text(detail));
+        answer->content_length = MESSAGE_LENGTH_UNKNOWN;
+    } else {
+        set_body(x, slice_of_text(arena_printf(&x->arena, "%s\n", detail)));
+    }
+    if (x->fail == FAIL_REQUEST_BAD) {
+        answer->keep_alive = false;
+    }
+}

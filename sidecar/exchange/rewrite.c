@@ -1,0 +1,395 @@
+#include "sidecar/exchange/rewrite.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/regex.h"
+#include "http/uri.h"
+#include "sidecar/exchange/exchange.h"
+#include "sidecar/exchange/server.h"
+#include "sidecar/route/match.h"
+#include "sidecar/worker.h"
+
+/* ---- our own fields ---- */
+
+/* Said only between sidecars, or by the control plane's leave: not believed from outside. */
+static bool is_private(const struct header *field)
+{
+    if (field->id == HEADER_X_FORWARDED_CLIENT_CERT) {
+        return true;
+    }
+    return field->name.len > 8 && (slice_starts_nocase(field->name, SLICE("x-envoy-")) ||
+                                   slice_starts_nocase(field->name, SLICE("x-pillion-")));
+}
+
+/* Outbound: from the application. Inbound: from peers without a mesh identity; those with one are
+ * believed in all but x-forwarded-client-cert, which says who *they* are. */
+static void strip_private(struct exchange *x)
+{
+    const struct server *server = x->server;
+    bool trusted = x->service->direction == LISTENER_INBOUND && server->peer_identity.len > 0;
+    struct headers *headers = &x->request.headers;
+    for (unsigned i = 0; i < headers->count; i++) {
+        struct header *field = &headers->field[i];
+        bool strip = trusted ? field->id == HEADER_X_FORWARDED_CLIENT_CERT : is_private(field);
+        field->dropped = field->dropped || strip;
+    }
+}
+
+bool rewrite_prepare(struct exchange *x)
+{
+    const struct hcm_config *http = x->service->http;
+    strip_private(x);
+    if (!http->normalize_path || x->request.path.len == 0 || x->request.path.at[0] != '/') {
+        return true;
+    }
+    /* Most paths are normal already: no copy unless something may change. */
+    struct slice path = match_path_of(&x->request);
+    bool plain = slice_find(path, '%') == path.len && slice_find(path, '\\') == path.len &&
+                 slice_search(path, SLICE("/.")) == path.len;
+    if (plain) {
+        return true;
+    }
+    size_t len = x->request.path.len;
+    struct span room = {arena_bytes(&x->arena, len), len};
+    return uri_normalise(x->request.path, room, &x->request.path);
+}
+
+static void set(struct exchange *x, struct headers *headers, struct slice name, struct slice value)
+{
+    if (!headers_add(headers, &x->arena, name, value)) {
+        return; /* the list is at its greatest: the request goes on without */
+    }
+}
+
+static char *hex(char *to, uint64_t value, unsigned digits)
+{
+    static const char alphabet[] = "0123456789abcdef";
+    for (unsigned i = 0; i < digits; i++) {
+        to[i] = alphabet[(value >> (4 * (digits - 1 - i))) & 15];
+    }
+    return to + digits;
+}
+
+/* A random UUID, version 4 (RFC 9562 5.4). */
+static struct slice make_uuid(struct exchange *x)
+{
+    uint64_t high = (rng_u64(&x->worker->rng) & ~UINT64_C(0xF000)) | 0x4000;
+    uint64_t low = (rng_u64(&x->worker->rng) >> 2) | (UINT64_C(1) << 63);
+    char *text = (char *)arena_bytes(&x->arena, 36);
+    char *at = hex(text, high >> 32, 8);
+    *at++ = '-';
+    at = hex(at, high >> 16, 4);
+    *at++ = '-';
+    at = hex(at, high, 4);
+    *at++ = '-';
+    at = hex(at, low >> 48, 4);
+    *at++ = '-';
+    (void)hex(at, low, 12);
+    return slice_of(text, 36);
+}
+
+/* W3C Trace Context 1, 3.2.2: version, trace id, parent id, flags (01: sampled). */
+static struct slice make_traceparent(struct exchange *x, bool sampled)
+{
+    char *text = (char *)arena_bytes(&x->arena, 55);
+    (void)memcpy(text, "00-", 3);
+    char *at = hex(text + 3, rng_u64(&x->worker->rng), 16);
+    at = hex(at, rng_u64(&x->worker->rng) | 1, 16);
+    *at++ = '-';
+    at = hex(at, rng_u64(&x->worker->rng) | 1, 16);
+    (void)memcpy(at, sampled ? "-01" : "-00", 3);
+    return slice_of(text, 55);
+}
+
+static void set_ids(struct exchange *x)
+{
+    const struct hcm_config *http = x->service->http;
+    struct headers *headers = &x->request.headers;
+    bool traced = false;
+    bool identified = false;
+    bool forwarded = false;
+    for (unsigned i = 0; i < headers->count; i++) {
+        struct header *field = &headers->field[i];
+        if (field->dropped) {
+            continue;
+        }
+        traced = traced || field->id == HEADER_TRACEPARENT || field->id == HEADER_B3 ||
+                 field->id == HEADER_X_B3_TRACEID;
+        identified = identified || field->id == HEADER_X_REQUEST_ID;
+        forwarded = forwarded || field->id == HEADER_X_FORWARDED_PROTO;
+        field->no_index =
+            field->no_index || field->id == HEADER_TRACEPARENT || field->id == HEADER_X_REQUEST_ID;
+    }
+    if (!identified && http->generate_request_id) {
+        set(x, headers, SLICE("x-request-id"), make_uuid(x));
+        headers->field[headers->count - 1].no_index = true;
+    }
+    if (!forwarded) {
+        set(x, headers, SLICE("x-forwarded-proto"),
+            x->request.scheme.len > 0 ? x->request.scheme : SLICE("http"));
+    }
+    if (!traced && http->sampling_ppm != 0) {
+        uint32_t ppm = http->sampling_ppm == UINT32_MAX ? x->worker->settings->sampling_ppm
+                                                        : http->sampling_ppm;
+        bool sampled = rng_below(&x->worker->rng, 1000000) < ppm;
+        set(x, headers, SLICE("traceparent"), make_traceparent(x, sampled));
+        headers->field[headers->count - 1].no_index = true;
+    }
+}
+
+/* "By=...;Hash=...;URI=..." (Envoy's x-forwarded-client-cert): who the peer proved to be. */
+static void set_client_certificate(struct exchange *x)
+{
+    const struct conn_peer *peer = conn_peer(x->server->channel.conn);
+    if (x->service->direction != LISTENER_INBOUND || peer == NULL || peer->identity.len == 0) {
+        return;
+    }
+    char hash[64];
+    for (unsigned i = 0; i < sizeof peer->leaf_hash; i++) {
+        (void)hex(hash + (size_t)i * 2, peer->leaf_hash[i], 2);
+    }
+    struct slice by = x->worker->identity;
+    char *text = arena_printf(&x->arena, "By=%.*s;Hash=%.64s;URI=%.*s", SLICE_ARG(by), hash,
+                              SLICE_ARG(peer->identity));
+    set(x, &x->request.headers, SLICE("x-forwarded-client-cert"), slice_of_text(text));
+}
+
+static void set_expected_timeout(struct exchange *x)
+{
+    uint64_t left_ms = timeout_expected_ms(&x->plan, x->worker->loop->now_us);
+    if (left_ms != 0) {
+        char *text = arena_printf(&x->arena, "%llu", (unsigned long long)left_ms);
+        headers_drop(&x->request.headers, HEADER_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS);
+        set(x, &x->request.headers, SLICE("x-envoy-expected-rq-timeout-ms"), slice_of_text(text));
+    }
+}
+
+/* ---- operations of routes ---- */
+
+static struct slice format_addr(struct exchange *x, const struct addr *addr, bool port)
+{
+    char text[ADDR_TEXT_MAX];
+    return arena_dup(&x->arena,
+                     slice_of_text(port ? addr_format(addr, text) : addr_format_ip(addr, text)));
+}
+
+static struct slice variable(struct exchange *x, const struct header_part *part)
+{
+    const struct server *server = x->server;
+    const struct header *field = NULL;
+    switch (part->variable) {
+    case HEADER_VARIABLE_LITERAL:
+        return part->text;
+    case HEADER_VARIABLE_REQ:
+        if (slice_eq(part->text, SLICE(":authority"))) {
+            return x->client_authority;
+        }
+        if (slice_eq(part->text, SLICE(":path"))) {
+            return x->client_path;
+        }
+        if (slice_eq(part->text, SLICE(":method"))) {
+            return x->request.method;
+        }
+        field = headers_find_name(&x->request.headers, part->text);
+        return field != NULL ? field->value : SLICE("");
+    case HEADER_VARIABLE_RESP:
+        field = x->answer != NULL ? headers_find_name(&x->answer->headers, part->text) : NULL;
+        return field != NULL ? field->value : SLICE("");
+    case HEADER_VARIABLE_PROTOCOL:
+        return x->request.version == MESSAGE_HTTP_2     ? SLICE("HTTP/2")
+               : x->request.version == MESSAGE_HTTP_1_0 ? SLICE("HTTP/1.0")
+                                                        : SLICE("HTTP/1.1");
+    case HEADER_VARIABLE_DOWNSTREAM_REMOTE:
+        return format_addr(x, &server->peer, true);
+    case HEADER_VARIABLE_DOWNSTREAM_REMOTE_IP:
+        return format_addr(x, &server->peer, false);
+    case HEADER_VARIABLE_DOWNSTREAM_LOCAL:
+        return format_addr(x, &server->local, true);
+    case HEADER_VARIABLE_DOWNSTREAM_LOCAL_IP:
+        return format_addr(x, &server->local, false);
+    case HEADER_VARIABLE_DOWNSTREAM_PEER_URI:
+        return server->peer_identity;
+    case HEADER_VARIABLE_UPSTREAM_REMOTE:
+        return x->attempt.endpoint != NULL ? format_addr(x, &x->attempt.endpoint->config.addr, true)
+                                           : SLICE("-");
+    case HEADER_VARIABLE_UPSTREAM_CLUSTER:
+        return x->cluster != NULL ? x->cluster->config->name : SLICE("-");
+    case HEADER_VARIABLE_ROUTE_NAME:
+        return x->found.route != NULL ? x->found.route->name : SLICE("-");
+    case HEADER_VARIABLE_RESPONSE_CODE:
+        return slice_of_text(
+            arena_printf(&x->arena, "%u", x->answer != NULL ? x->answer->status : 0));
+    case HEADER_VARIABLE_RESPONSE_FLAGS: {
+        const char *flag = fail_facts(x->fail)->flag;
+        return flag[0] != '\0' ? slice_of_text(flag) : SLICE("-");
+    }
+    }
+    return SLICE("");
+}
+
+static struct slice value_of(struct exchange *x, const struct header_add *add)
+{
+    if (add->part_count == 1) {
+        return variable(x, &add->parts[0]);
+    }
+    struct slice parts[16];
+    size_t len = 0;
+    unsigned count = add->part_count < 16 ? add->part_count : 16;
+    for (unsigned i = 0; i < count; i++) {
+        parts[i] = variable(x, &add->parts[i]);
+        len += parts[i].len;
+    }
+    uint8_t *text = arena_bytes(&x->arena, len + 1);
+    size_t at = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (parts[i].len > 0) {
+            (void)memcpy(text + at, parts[i].at, parts[i].len);
+        }
+        at += parts[i].len;
+    }
+    return slice_of(text, len);
+}
+
+static void apply_add(struct exchange *x, struct message *message, const struct header_add *add)
+{
+    struct headers *headers = &message->headers;
+    struct slice value = value_of(x, add);
+    if (value.len == 0 && !add->keep_empty) {
+        return;
+    }
+    if (message->kind == MESSAGE_REQUEST && add->id == HEADER_HOST) {
+        message->authority = value; /* Istio's way of rewriting the authority: `set: host` */
+        return;
+    }
+    bool there = headers_find_name(headers, add->name) != NULL;
+    switch ((enum header_append)add->action) {
+    case HEADER_APPEND:
+        break;
+    case HEADER_ADD_IF_ABSENT:
+        if (there) {
+            return;
+        }
+        break;
+    case HEADER_OVERWRITE_IF_PRESENT:
+        if (!there) {
+            return;
+        }
+        headers_drop_name(headers, add->name);
+        break;
+    case HEADER_OVERWRITE:
+        headers_drop_name(headers, add->name);
+        break;
+    }
+    set(x, headers, add->name, value);
+}
+
+static void apply_ops(struct exchange *x, struct message *message, const struct header_ops *ops)
+{
+    if (ops == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < ops->remove_count; i++) {
+        headers_drop_name(&message->headers, ops->removes[i].name);
+    }
+    for (unsigned i = 0; i < ops->add_count; i++) {
+        apply_add(x, message, &ops->adds[i]);
+    }
+}
+
+static void apply_levels(struct exchange *x, struct message *message,
+                         const struct header_levels *levels)
+{
+    for (unsigned i = 0; i < HEADER_LEVELS_MAX && levels->level[i] != NULL; i++) {
+        apply_ops(x, message, levels->level[i]);
+    }
+}
+
+/* ---- path and authority ---- */
+
+#define PATH_BYTES_MAX 16384
+
+static struct slice join(struct exchange *x, struct slice a, struct slice b)
+{
+    uint8_t *text = arena_bytes(&x->arena, a.len + b.len + 1);
+    if (a.len > 0) {
+        (void)memcpy(text, a.at, a.len);
+    }
+    if (b.len > 0) {
+        (void)memcpy(text + a.len, b.at, b.len);
+    }
+    return slice_of(text, a.len + b.len);
+}
+
+static void rewrite_path(struct exchange *x, const struct route_forward *forward)
+{
+    struct slice path = match_path_of(&x->request);
+    struct slice query = slice_from(x->request.path, path.len); /* with its '?' */
+    if (forward->prefix_rewrite.len > 0) {
+        const struct route_match *match = &x->found.route->match;
+        /* A prefix goes; an exact path or a regular expression is replaced whole. */
+        bool prefix = match->path_kind == PATH_MATCH_PREFIX ||
+                      match->path_kind == PATH_MATCH_SEPARATED_PREFIX;
+        struct slice rest = prefix ? slice_from(path, match->path.len) : SLICE("");
+        x->request.path = join(x, join(x, forward->prefix_rewrite, rest), query);
+    } else if (forward->path_rewrite.regex != NULL) {
+        struct slice changed;
+        if (regex_replace(forward->path_rewrite.regex, x->worker->matcher.scratch, path,
+                          forward->path_rewrite.substitution, PATH_BYTES_MAX, &x->arena,
+                          &changed) == REGEX_MATCH) {
+            x->request.path = join(x, changed, query);
+        }
+    }
+}
+
+static void rewrite_host(struct exchange *x, const struct route_forward *forward)
+{
+    struct slice host = {NULL, 0};
+    if (x->target != NULL && x->target->host_rewrite.len > 0) {
+        host = x->target->host_rewrite;
+    } else if (forward->host_rewrite_kind == HOST_REWRITE_LITERAL) {
+        host = forward->host_rewrite;
+    } else if (forward->host_rewrite_kind == HOST_REWRITE_HEADER) {
+        const struct header *field = headers_find_name(&x->request.headers, forward->host_rewrite);
+        host = field != NULL ? field->value : host;
+    }
+    if (host.len == 0) {
+        return;
+    }
+    if (forward->append_forwarded_host) {
+        set(x, &x->request.headers, SLICE("x-forwarded-host"), x->client_authority);
+    }
+    x->request.authority = host;
+}
+
+void rewrite_request(struct exchange *x)
+{
+    const struct route *route = x->found.route;
+    const struct route_forward *forward = &route->forward;
+    if (x->target != NULL) {
+        apply_ops(x, &x->request, x->target->request_ops);
+    }
+    apply_levels(x, &x->request, &route->request_levels);
+    rewrite_path(x, forward);
+    rewrite_host(x, forward);
+    set_ids(x);
+    set_client_certificate(x);
+    set_expected_timeout(x);
+}
+
+void rewrite_answer(struct exchange *x)
+{
+    const struct route *route = x->found.route;
+    x->answer->keep_alive = x->server == NULL || !(x->server->closing || x->worker->draining);
+    if (route == NULL) {
+        return;
+    }
+    if (x->target != NULL) {
+        apply_ops(x, x->answer, x->target->response_ops);
+    }
+    apply_levels(x, x->answer, &route->response_levels);
+    if (route->attempt_count_in_response) {
+        set(x, &x->answer->headers, SLICE("x-envoy-attempt-count"),
+            slice_of_text(arena_printf(&x->arena, "%u", x->attempts)));
+    }
+}

@@ -1,0 +1,205 @@
+#include "sidecar/exchange/server.h"
+
+#include "base/alloc.h"
+#include "http/h2.h"
+#include "http/raw.h"
+#include "sidecar/exchange/exchange.h"
+#include "sidecar/worker.h"
+
+#define GOAWAY_FIRST_STEP 1U
+
+void service_ref(struct service *service)
+{
+    CHECK(service->references > 0);
+    service->references++;
+}
+
+void service_unref(struct service **service)
+{
+    if (*service != NULL) {
+        CHECK((*service)->references > 0);
+        if (--(*service)->references == 0) {
+            (*service)->free(*service);
+        }
+        *service = NULL;
+    }
+}
+
+static void free_server(struct grave *grave)
+{
+    mem_free(CONTAINER_OF(grave, struct server, grave));
+}
+
+void server_close(struct server *server)
+{
+    if (server->closed) {
+        return;
+    }
+    server->closed = true;
+    /* Exchanges outlive their connection by a run at most: they end in this tick, and are freed
+     * with it. */
+    channel_lose_streams(&server->channel);
+    LIST_EACH(&server->exchanges, node)
+    {
+        struct exchange *exchange = LIST_ITEM(node, struct exchange, link);
+        loop_post(server->worker->loop, &exchange->task);
+    }
+    list_remove(&server->link);
+    timer_clear(&server->timer);
+    server->channel.gone = true;
+    loop_post(server->worker->loop, &server->task);
+}
+
+/* The last run: when every exchange has ended, the connection goes. */
+static void run_closed(struct server *server)
+{
+    if (!list_empty(&server->exchanges) || list_linked(&server->grave.link)) {
+        return; /* the last exchange's stream posts us again, or server_left does */
+    }
+    channel_fini(&server->channel, false);
+    service_unref(&server->service);
+    task_cancel(&server->task);
+    loop_bury(server->worker->loop, &server->grave);
+}
+
+void server_left(struct server *server)
+{
+    loop_post(server->worker->loop, &server->task);
+}
+
+static bool is_raw(const struct server *server)
+{
+    return codec_is_raw(server->channel.codec);
+}
+
+static void take_event(struct server *server, const struct codec_event *ev)
+{
+    if (ev->kind == CODEC_EV_HEAD) {
+        server->requests++;
+        server->head_at_us = 0;
+        exchange_begin(server, ev);
+    } else if (ev->kind == CODEC_EV_REFUSED) {
+        server->closing = true;
+        exchange_begin_refused(server, ev->stream, ev->bad);
+    }
+}
+
+/* An HTTP/1 client whose FIN comes under a request is gone; one that tunnels has only ended its
+ * half. */
+static bool gone_at_eof(const struct server *server)
+{
+    LIST_EACH(&server->exchanges, node)
+    {
+        if (LIST_ITEM(node, struct exchange, link)->tunnel) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One deadline a connection: an incomplete head's, else idleness. */
+static void arm(struct server *server)
+{
+    struct loop *loop = server->worker->loop;
+    const struct worker_settings *settings = server->worker->settings;
+    if (server->channel.stream_count > 0) {
+        server->head_at_us = 0;
+        timer_clear(&server->timer);
+        return;
+    }
+    if (server->channel.tail_len > 0 && !server->channel.codec->ops->multiplexes) {
+        if (server->head_at_us == 0) {
+            server->head_at_us = loop->now_us + settings->head_timeout_us;
+        }
+        timer_set(loop, &server->timer, server->head_at_us);
+        return;
+    }
+    server->head_at_us = 0;
+    uint64_t idle_us = server->service->http != NULL && server->service->http->idle_us != 0
+                           ? server->service->http->idle_us
+                           : settings->downstream_idle_us;
+    timer_set(loop, &server->timer, loop->now_us + idle_us);
+}
+
+static void run_open(struct server *server)
+{
+    struct channel *channel = &server->channel;
+    struct codec_event ev;
+    if (timer_due(&server->timer, server->worker->loop)) {
+        server_close(server);
+        return;
+    }
+    if (channel->codec->ops->multiplexes) {
+        h2_tick(channel->codec, server->worker->loop->now_us / 1000);
+    }
+    channel_begin(channel);
+    enum channel_step step = channel_next(channel, &ev);
+    for (; step == CHANNEL_EVENT; step = channel_next(channel, &ev)) {
+        if (!channel_deliver(channel, &ev)) {
+            take_event(server, &ev);
+        }
+    }
+    if (step == CHANNEL_BAD) {
+        (void)channel_flush(channel); /* what the codec owes: GOAWAY */
+        server_close(server);
+        return;
+    }
+    if (step == CHANNEL_GONE || (step == CHANNEL_EOF && gone_at_eof(server))) {
+        server_close(server);
+        return;
+    }
+    if (channel->codec->ops->multiplexes) {
+        channel_flush_soon(channel);
+    } else if (!buf_empty(&channel->out) || channel->stream_count == 0) {
+        (void)channel_flush(channel);
+    }
+    bool finished = channel_finished(channel) || (server->closing && channel->stream_count == 0);
+    if (finished && buf_empty(&channel->out) && list_empty(&server->exchanges)) {
+        server_close(server);
+        return;
+    }
+    arm(server);
+}
+
+static void run(struct task *task)
+{
+    struct server *server = CONTAINER_OF(task, struct server, task);
+    if (server->closed) {
+        run_closed(server);
+    } else {
+        run_open(server);
+    }
+}
+
+void server_begin(struct worker *worker, struct server_start *start)
+{
+    struct server *server = NEW(struct server);
+    server->worker = worker;
+    server->task.run = run;
+    server->timer.task = &server->task;
+    server->grave.free = free_server;
+    server->service = start->service;
+    service_ref(server->service);
+    list_init(&server->exchanges);
+    server->begun_us = worker->loop->now_us;
+    struct net_conn *net = start->conn->net;
+    net->ops->addrs(net, &server->local, &server->peer);
+    server->original = start->original;
+    const struct conn_peer *peer = conn_peer(start->conn);
+    server->peer_identity = peer != NULL ? peer->identity : (struct slice){NULL, 0};
+    channel_init(&server->channel, worker->loop, &start->conn, &start->codec, &server->task);
+    list_append(&worker->servers, &server->link);
+    if (is_raw(server)) {
+        exchange_begin_opaque(server);
+    }
+    loop_post(worker->loop, &server->task); /* bytes may be waiting already */
+}
+
+void server_drain(struct server *server)
+{
+    struct codec_cmd cmd = {.kind = CODEC_CMD_GOAWAY, .len = GOAWAY_FIRST_STEP};
+    if (!is_raw(server)) {
+        (void)codec_write(server->channel.codec, &server->channel.out, &cmd);
+        channel_flush_soon(&server->channel);
+    }
+}

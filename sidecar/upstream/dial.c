@@ -1,0 +1,115 @@
+#include "sidecar/upstream/dial.h"
+
+#include "base/conn_tls.h"
+#include "http/h2.h"
+#include "sidecar/alpn.h"
+#include "sidecar/worker.h"
+
+static enum fail fail_of(enum net_error error)
+{
+    switch (error) {
+    case NET_ERROR_REFUSED:
+        return FAIL_CONNECT_REFUSED;
+    case NET_ERROR_TIMEOUT:
+        return FAIL_CONNECT_TIMEOUT;
+    case NET_ERROR_UNREACHABLE:
+    case NET_ERROR_LIMIT:
+        return FAIL_CONNECT_UNREACHABLE;
+    case NET_ERROR_NONE:
+    case NET_ERROR_RESET:
+    case NET_ERROR_OTHER:
+        break;
+    }
+    return FAIL_CONNECT_RESET;
+}
+
+struct conn *dial_start(struct worker *worker, struct endpoint *endpoint, enum fail *fail)
+{
+    const struct addr *to = &endpoint->config.addr;
+    const struct cluster_config *cluster = endpoint->cluster->config;
+    const struct addr *from = &cluster->bind[to->family == ADDR_IPV6];
+    enum net_error error;
+    if (to->family == ADDR_NONE) {
+        *fail = FAIL_DNS;
+        return NULL;
+    }
+    struct net_conn *net =
+        net_connect(worker->loop, to, from->family == to->family ? from : NULL, &error);
+    if (net == NULL) {
+        *fail = fail_of(error);
+        return NULL;
+    }
+    const struct tls_config *tls = endpoint->tls;
+    if (tls == NULL) {
+        return conn_plain(&net, (struct slice){NULL, 0});
+    }
+    struct tls_client how = {.keys = &worker->keys,
+                             .context = tls->context,
+                             .sni = tls->sni,
+                             .identity = endpoint->config.identity,
+                             .uid = endpoint->config.uid};
+    return worker->keys.provider->client(&net, &how);
+}
+
+enum dial_step dial_drive(struct conn *conn, enum pool_protocol protocol, enum fail *fail,
+                          struct error *err)
+{
+    bool connecting = conn->net->connecting;
+    switch (conn_handshake(conn, err)) {
+    case IO_OK:
+        if (protocol == POOL_HTTP2 && conn->ops->tls &&
+            alpn_codec_of(conn_alpn(conn)) != ALPN_HTTP2) {
+            *fail = FAIL_TLS;
+            (void)error_set(err, "the peer did not agree on HTTP/2 (ALPN)");
+            return DIAL_FAILED;
+        }
+        return DIAL_READY;
+    case IO_AGAIN:
+        return DIAL_WAIT;
+    case IO_EOF:
+    case IO_RESET:
+        break;
+    }
+    enum net_error error = conn->net->ops->error(conn->net);
+    bool in_handshake = conn->ops->tls && !connecting;
+    *fail = in_handshake ? FAIL_TLS : fail_of(error);
+    return DIAL_FAILED;
+}
+
+struct codec *dial_mux_codec(struct worker *worker, const struct conn *conn)
+{
+    struct h2_options options = h2_options_default(CODEC_CLIENT);
+    options.peer_frames = alpn_is_pillion(conn_alpn(conn));
+    options.huffman = !options.peer_frames;
+    return h2_new(worker->h2, &options);
+}
+
+/* Among sidecars everything is a stream of HTTP/2, whatever the application speaks. */
+static bool offers_h2(const struct tls_config *tls)
+{
+    for (unsigned i = 0; i < tls->alpn_count; i++) {
+        if (alpn_codec_of(tls->alpn[i]) == ALPN_HTTP2) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum pool_protocol dial_protocol(const struct endpoint *endpoint, const struct message *request)
+{
+    if (endpoint->tls != NULL && offers_h2(endpoint->tls)) {
+        return POOL_HTTP2;
+    }
+    if (request->connect) {
+        return POOL_RAW;
+    }
+    switch (endpoint->cluster->config->protocol) {
+    case CLUSTER_PROTOCOL_HTTP2:
+        return POOL_HTTP2;
+    case CLUSTER_PROTOCOL_DOWNSTREAM:
+    case CLUSTER_PROTOCOL_HTTP1:
+    case CLUSTER_PROTOCOL_ALPN:
+        break;
+    }
+    return POOL_HTTP1;
+}

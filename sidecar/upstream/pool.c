@@ -1,0 +1,606 @@
+/* One list a state: a connection is connecting, idle, busy (may be lent: HTTP/2 with room) or
+ * leaving (never lent again), and being in the list is the state. A connection is not bound to the
+ * ticket that caused it: whoever waits first takes whichever is ready first, so a slow handshake
+ * delays nobody who could be served by a connection that came back meanwhile. */
+#include "sidecar/upstream/pool.h"
+
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/loop.h"
+#include "http/h1.h"
+#include "http/h2.h"
+#include "http/raw.h"
+#include "sidecar/upstream/breaker.h"
+#include "sidecar/upstream/dial.h"
+#include "sidecar/worker.h"
+
+struct pool {
+    struct list link; /* in worker->pools */
+    struct worker *worker;
+    struct endpoint *endpoint; /* a reference */
+    struct shared_cluster *shared;
+    struct list queue[POOL_PROTOCOL_COUNT]; /* waiting tickets */
+    struct list connecting;
+    struct list idle;
+    struct list busy;
+    struct list leaving;
+    uint32_t connecting_count[POOL_PROTOCOL_COUNT];
+    uint32_t waiting_count[POOL_PROTOCOL_COUNT];
+    uint32_t connection_count;
+    uint32_t mux_count; /* HTTP/2 connections, those that leave not counted */
+    struct grave grave;
+};
+
+struct pool_conn {
+    struct list link; /* in one of the pool's lists: its state */
+    struct pool *pool;
+    struct conn *conn;      /* until the handshake is done; then the channel has it */
+    struct channel channel; /* from then on */
+    struct task task;
+    struct timer timer;
+    struct grave grave;
+    uint64_t opened_us;
+    uint32_t served;
+    enum pool_protocol protocol;
+    bool ready;   /* the handshake is done */
+    bool counted; /* by the connections breaker */
+    bool leaving; /* in `leaving`: never lent again */
+    bool closed;  /* buried */
+};
+
+/* ---- life of a pool ---- */
+
+static void free_pool(struct grave *grave)
+{
+    struct pool *pool = CONTAINER_OF(grave, struct pool, grave);
+    shared_cluster_unref(&pool->shared);
+    endpoint_unref(&pool->endpoint);
+    mem_free(pool);
+}
+
+static struct pool *pool_of(struct worker *worker, struct endpoint *endpoint)
+{
+    if (endpoint->pool != NULL) {
+        return endpoint->pool;
+    }
+    struct pool *pool = NEW(struct pool);
+    pool->worker = worker;
+    pool->endpoint = endpoint;
+    endpoint_ref(endpoint);
+    pool->shared = endpoint->cluster->shared;
+    shared_cluster_ref(pool->shared);
+    for (unsigned i = 0; i < POOL_PROTOCOL_COUNT; i++) {
+        list_init(&pool->queue[i]);
+    }
+    list_init(&pool->connecting);
+    list_init(&pool->idle);
+    list_init(&pool->busy);
+    list_init(&pool->leaving);
+    pool->grave.free = free_pool;
+    list_append(&worker->pools, &pool->link);
+    endpoint->pool = pool;
+    return pool;
+}
+
+/* Buries a pool that has neither connections nor waiters. */
+static void drop_if_empty(struct pool *pool)
+{
+    uint32_t waiting = 0;
+    for (unsigned i = 0; i < POOL_PROTOCOL_COUNT; i++) {
+        waiting += pool->waiting_count[i];
+    }
+    if (pool->connection_count == 0 && waiting == 0 && !list_linked(&pool->grave.link)) {
+        list_remove(&pool->link);
+        pool->endpoint->pool = NULL;
+        loop_bury(pool->worker->loop, &pool->grave);
+    }
+}
+
+/* ---- tickets ---- */
+
+static void settle_ticket(struct ticket *ticket, enum ticket_state state)
+{
+    ticket->state = state;
+    if (ticket->stream->owner != NULL) {
+        loop_post(ticket->pool->worker->loop, ticket->stream->owner);
+    }
+    ticket->pool = NULL;
+}
+
+static void unqueue(struct ticket *ticket, enum pool_protocol protocol)
+{
+    list_remove(&ticket->link);
+    ticket->pool->waiting_count[protocol]--;
+    breaker_end_shared(ticket->pool->shared, BREAKER_PENDING);
+}
+
+static void fail_ticket(struct ticket *ticket, enum pool_protocol protocol, enum fail fail,
+                        const char *detail)
+{
+    unqueue(ticket, protocol);
+    ticket->fail = fail;
+    (void)snprintf(ticket->detail, sizeof ticket->detail, "%s", detail);
+    settle_ticket(ticket, TICKET_FAILED);
+}
+
+/* Fails the first `count` of those who wait. */
+static void fail_waiting(struct pool *pool, enum pool_protocol protocol, uint32_t count,
+                         enum fail fail, const char *detail)
+{
+    while (count-- > 0 && !list_empty(&pool->queue[protocol])) {
+        fail_ticket(LIST_ITEM(pool->queue[protocol].next, struct ticket, link), protocol, fail,
+                    detail);
+    }
+}
+
+/* ---- connections ---- */
+
+static void free_conn(struct grave *grave)
+{
+    mem_free(CONTAINER_OF(grave, struct pool_conn, grave));
+}
+
+/* Ends the connection, whatever it was doing. Its streams are lost. */
+static void close_conn(struct pool_conn *at)
+{
+    if (at->closed) {
+        return;
+    }
+    at->closed = true;
+    struct pool *pool = at->pool;
+    list_remove(&at->link);
+    timer_clear(&at->timer);
+    if (!at->ready) {
+        pool->connecting_count[at->protocol]--;
+        conn_close(&at->conn);
+    } else {
+        channel_fini(&at->channel, false);
+    }
+    task_cancel(&at->task);
+    if (at->counted) {
+        breaker_end_shared(pool->shared, BREAKER_CONNECTIONS);
+    }
+    if (at->protocol == POOL_HTTP2 && !at->leaving) {
+        pool->mux_count--;
+    }
+    (void)atomic_fetch_sub_explicit(&pool->endpoint->shared->connections, 1, memory_order_relaxed);
+    pool->connection_count--;
+    loop_bury(pool->worker->loop, &at->grave);
+    drop_if_empty(pool);
+}
+
+static bool at_request_limit(const struct pool_conn *at)
+{
+    const struct endpoint *endpoint = at->pool->endpoint;
+    uint32_t limit =
+        endpoint->cluster != NULL ? endpoint->cluster->config->max_requests_per_connection : 0;
+    return at->protocol == POOL_HTTP1 && limit != 0 && at->served >= limit;
+}
+
+static void move_to(struct pool_conn *at, struct list *list)
+{
+    list_remove(&at->link);
+    list_push(list, &at->link);
+}
+
+static void leave(struct pool_conn *at)
+{
+    if (at->protocol == POOL_HTTP2 && !at->leaving) {
+        at->pool->mux_count--;
+    }
+    at->leaving = true;
+    move_to(at, &at->pool->leaving);
+}
+
+/* Puts the ticket's stream on a ready connection; the attempt opens it when it writes the head. */
+static void lend(struct pool_conn *at, struct ticket *ticket)
+{
+    timer_clear(&at->timer);
+    stream_attach(ticket->stream, &at->channel, 0);
+    ticket->reused = at->served > 0;
+    at->served++;
+    if (!at->leaving) {
+        move_to(at, &at->pool->busy);
+    }
+}
+
+/* Streams that a connection may carry: ours to choose, the peer's to bound. */
+static uint32_t mux_limit(const struct pool_conn *at)
+{
+    uint32_t ours = at->pool->worker->settings->mux_streams;
+    uint32_t peers = h2_peer_max_streams(at->channel.codec);
+    return ours < peers ? ours : peers;
+}
+
+static bool has_room(const struct pool_conn *at)
+{
+    if (at->leaving) {
+        return false;
+    }
+    return at->protocol == POOL_HTTP2 ? at->channel.stream_count < mux_limit(at)
+                                      : at->channel.stream_count == 0;
+}
+
+/* Over HTTP/2 a stream stands for the connection that it would have been (behaviour.md, breakers).
+ */
+static bool count_stream(struct pool *pool, struct ticket *ticket)
+{
+    struct cluster *cluster = pool->endpoint->cluster;
+    if (cluster == NULL || !breaker_begin(cluster, BREAKER_CONNECTIONS, ticket->high)) {
+        return false;
+    }
+    ticket->counted = pool->shared;
+    shared_cluster_ref(pool->shared);
+    return true;
+}
+
+static void uncount(struct ticket *ticket)
+{
+    if (ticket->counted != NULL) {
+        breaker_end_shared(ticket->counted, BREAKER_CONNECTIONS);
+        shared_cluster_unref(&ticket->counted);
+    }
+}
+
+/* Serves those who wait with one ready connection, as far as it has room. */
+static void serve(struct pool_conn *at)
+{
+    struct pool *pool = at->pool;
+    struct list *queue = &pool->queue[at->protocol];
+    while (has_room(at) && !list_empty(queue)) {
+        struct ticket *ticket = LIST_ITEM(queue->next, struct ticket, link);
+        if (at->protocol == POOL_HTTP2 && !count_stream(pool, ticket)) {
+            return; /* stays queued until a stream ends */
+        }
+        lend(at, ticket);
+        unqueue(ticket, at->protocol);
+        settle_ticket(ticket, TICKET_READY);
+    }
+}
+
+static uint64_t idle_limit(const struct pool *pool)
+{
+    uint64_t limit = pool->worker->settings->upstream_idle_us;
+    const struct cluster *cluster = pool->endpoint->cluster;
+    if (cluster != NULL && cluster->config->idle_us != 0 && cluster->config->idle_us < limit) {
+        limit = cluster->config->idle_us;
+    }
+    return limit;
+}
+
+/* After a run without streams: kept, or closed. */
+static void rest(struct pool_conn *at)
+{
+    struct pool *pool = at->pool;
+    serve(at);
+    if (at->channel.stream_count > 0) {
+        return;
+    }
+    bool keep = at->protocol != POOL_RAW && !at->leaving && pool->endpoint->listed &&
+                !at_request_limit(at) && !codec_finished(at->channel.codec) &&
+                buf_empty(&at->channel.out);
+    if (!keep && !buf_empty(&at->channel.out) && !codec_finished(at->channel.codec)) {
+        return; /* still sending what a mux connection owes */
+    }
+    if (!keep) {
+        close_conn(at);
+        return;
+    }
+    if (list_linked(&at->link) && at->timer.at_us == 0) {
+        move_to(at, &pool->idle);
+        timer_set(pool->worker->loop, &at->timer, pool->worker->loop->now_us + idle_limit(pool));
+    }
+}
+
+static struct codec *make_codec(struct pool_conn *at)
+{
+    switch (at->protocol) {
+    case POOL_HTTP1:
+        return h1_client_new(&at->pool->worker->h1_limits, at->pool->worker->h1);
+    case POOL_HTTP2:
+        return dial_mux_codec(at->pool->worker, at->conn);
+    case POOL_RAW:
+        return codec_raw_new();
+    case POOL_PROTOCOL_COUNT:
+        break;
+    }
+    CHECK(false);
+    return NULL;
+}
+
+static void connect_failed(struct pool_conn *at, enum fail fail, const char *detail)
+{
+    struct pool *pool = at->pool;
+    enum pool_protocol protocol = at->protocol;
+    close_conn(at);
+    /* Those who can no longer hope for one of the connections that are left fail with it. */
+    uint32_t hopes = pool->connecting_count[protocol];
+    if (protocol == POOL_HTTP2) {
+        hopes = pool->mux_count > 0 ? UINT32_MAX : 0;
+    }
+    uint32_t waiting = pool->waiting_count[protocol];
+    fail_waiting(pool, protocol, waiting > hopes ? waiting - hopes : 0, fail, detail);
+    drop_if_empty(pool);
+}
+
+static void run_connecting(struct pool_conn *at)
+{
+    struct worker *worker = at->pool->worker;
+    struct error err = {.text = ""};
+    enum fail fail = FAIL_NONE;
+    if (timer_due(&at->timer, worker->loop)) {
+        connect_failed(at, FAIL_CONNECT_TIMEOUT, "connect timeout");
+        return;
+    }
+    switch (dial_drive(at->conn, at->protocol, &fail, &err)) {
+    case DIAL_WAIT:
+        return;
+    case DIAL_FAILED:
+        connect_failed(at, fail, err.text);
+        return;
+    case DIAL_READY:
+        break;
+    }
+    struct codec *codec = make_codec(at);
+    channel_init(&at->channel, worker->loop, &at->conn, &codec, &at->task);
+    at->ready = true;
+    at->pool->connecting_count[at->protocol]--;
+    timer_clear(&at->timer);
+    if (at->protocol == POOL_HTTP2) {
+        channel_flush_soon(&at->channel); /* preface and SETTINGS */
+    }
+    move_to(at, &at->pool->busy);
+    rest(at);
+}
+
+/* Events that belong to no stream. */
+static void take_event(struct pool_conn *at, const struct codec_event *ev)
+{
+    if (ev->kind == CODEC_EV_GOAWAY) {
+        leave(at);
+        channel_flush_soon(&at->channel);
+    }
+    /* SETTINGS: limits are the codec's business; PEER frames: later events of the connection. */
+}
+
+static void run_ready(struct pool_conn *at)
+{
+    struct channel *channel = &at->channel;
+    struct codec_event ev;
+    bool was_idle = channel->stream_count == 0;
+    if (timer_due(&at->timer, at->pool->worker->loop)) {
+        close_conn(at);
+        return;
+    }
+    if (channel->codec->ops->multiplexes) {
+        h2_tick(channel->codec, at->pool->worker->loop->now_us / 1000);
+    }
+    channel_begin(channel);
+    enum channel_step step = channel_next(channel, &ev);
+    for (; step == CHANNEL_EVENT; step = channel_next(channel, &ev)) {
+        if (!channel_deliver(channel, &ev)) {
+            take_event(at, &ev);
+        }
+    }
+    bool lost = step == CHANNEL_GONE || step == CHANNEL_BAD ||
+                (step == CHANNEL_EOF &&
+                 (channel->codec->ops->multiplexes || was_idle || channel->stream_count == 0));
+    if (lost) {
+        close_conn(at);
+        return;
+    }
+    if (channel->codec->ops->multiplexes) {
+        channel_flush_soon(channel);
+    } else if (channel_flush(channel) == IO_RESET) {
+        return; /* posted again; then CHANNEL_GONE */
+    }
+    if (channel->stream_count == 0) {
+        rest(at);
+    } else if (at->protocol == POOL_HTTP2) {
+        serve(at);
+    }
+}
+
+static void run_conn(struct task *task)
+{
+    struct pool_conn *at = CONTAINER_OF(task, struct pool_conn, task);
+    if (at->ready) {
+        run_ready(at);
+    } else {
+        run_connecting(at);
+    }
+}
+
+static enum fail dial_new(struct pool *pool, enum pool_protocol protocol, bool counted)
+{
+    struct loop *loop = pool->worker->loop;
+    enum fail fail = FAIL_NONE;
+    struct conn *conn = dial_start(pool->worker, pool->endpoint, &fail);
+    if (conn == NULL) {
+        return fail;
+    }
+    struct pool_conn *at = NEW(struct pool_conn);
+    at->pool = pool;
+    at->conn = conn;
+    at->protocol = protocol;
+    at->counted = counted;
+    at->opened_us = loop->now_us;
+    at->task.run = run_conn;
+    at->timer.task = &at->task;
+    at->grave.free = free_conn;
+    conn->net->owner = &at->task;
+    list_push(&pool->connecting, &at->link);
+    pool->connecting_count[protocol]++;
+    pool->connection_count++;
+    if (protocol == POOL_HTTP2) {
+        pool->mux_count++;
+    }
+    (void)atomic_fetch_add_explicit(&pool->endpoint->shared->connections, 1, memory_order_relaxed);
+    timer_set(loop, &at->timer, loop->now_us + pool->endpoint->cluster->config->connect_timeout_us);
+    return FAIL_NONE;
+}
+
+/* Opens what those who wait need, within the limits. Not an error when a limit stops it while
+ * another connection can be hoped for. */
+static enum fail open_for_waiting(struct pool *pool, enum pool_protocol protocol, bool high)
+{
+    if (protocol == POOL_HTTP2) {
+        uint32_t capacity = pool->worker->settings->mux_streams * pool->connecting_count[protocol];
+        if (pool->waiting_count[protocol] <= capacity ||
+            pool->mux_count >= pool->worker->settings->mux_connections) {
+            return FAIL_NONE;
+        }
+        return dial_new(pool, protocol, false);
+    }
+    if (pool->connecting_count[protocol] >= pool->waiting_count[protocol]) {
+        return FAIL_NONE;
+    }
+    if (!breaker_begin(pool->endpoint->cluster, BREAKER_CONNECTIONS, high)) {
+        bool hope = pool->connection_count > 0;
+        return hope ? FAIL_NONE : FAIL_OVERFLOW;
+    }
+    enum fail fail = dial_new(pool, protocol, true);
+    if (fail != FAIL_NONE) {
+        breaker_end_shared(pool->shared, BREAKER_CONNECTIONS);
+    }
+    return fail;
+}
+
+static struct pool_conn *find_ready(struct pool *pool, enum pool_protocol protocol)
+{
+    if (protocol == POOL_RAW) {
+        return NULL;
+    }
+    LIST_EACH(&pool->idle, node)
+    {
+        struct pool_conn *at = LIST_ITEM(node, struct pool_conn, link);
+        if (at->protocol == protocol) {
+            return at;
+        }
+    }
+    if (protocol == POOL_HTTP2) {
+        LIST_EACH(&pool->busy, node)
+        {
+            struct pool_conn *at = LIST_ITEM(node, struct pool_conn, link);
+            if (at->protocol == protocol && has_room(at)) {
+                return at;
+            }
+        }
+    }
+    return NULL;
+}
+
+static void refuse(struct ticket *ticket, enum fail fail)
+{
+    ticket->state = TICKET_FAILED;
+    ticket->fail = fail;
+    ticket->detail[0] = '\0';
+    ticket->pool = NULL;
+}
+
+void pool_ask(struct worker *worker, struct endpoint *endpoint, enum pool_protocol protocol,
+              struct ticket *ticket)
+{
+    CHECK(ticket->state == TICKET_IDLE);
+    CHECK(endpoint->cluster != NULL);
+    struct pool *pool = pool_of(worker, endpoint);
+    ticket->pool = pool;
+    if (protocol == POOL_HTTP2 && !count_stream(pool, ticket)) {
+        refuse(ticket, FAIL_OVERFLOW);
+        drop_if_empty(pool);
+        return;
+    }
+    struct pool_conn *at = find_ready(pool, protocol);
+    if (at != NULL) {
+        lend(at, ticket);
+        ticket->state = TICKET_READY;
+        ticket->pool = NULL;
+        return;
+    }
+    uncount(ticket);
+    if (!breaker_begin(endpoint->cluster, BREAKER_PENDING, ticket->high)) {
+        refuse(ticket, FAIL_OVERFLOW);
+        drop_if_empty(pool);
+        return;
+    }
+    ticket->state = TICKET_WAITING;
+    list_append(&pool->queue[protocol], &ticket->link);
+    pool->waiting_count[protocol]++;
+    ticket->protocol = (uint8_t)protocol;
+    enum fail fail = open_for_waiting(pool, protocol, ticket->high);
+    if (fail != FAIL_NONE) {
+        unqueue(ticket, protocol);
+        refuse(ticket, fail);
+        drop_if_empty(pool);
+    }
+}
+
+void pool_finish(struct ticket *ticket)
+{
+    struct pool *pool = ticket->pool;
+    if (ticket->state == TICKET_WAITING) {
+        unqueue(ticket, (enum pool_protocol)ticket->protocol);
+        drop_if_empty(pool);
+    }
+    uncount(ticket);
+    ticket->state = TICKET_IDLE;
+    ticket->pool = NULL;
+}
+
+void pool_retire(struct pool *pool)
+{
+    LIST_EACH(&pool->idle, node)
+    {
+        close_conn(LIST_ITEM(node, struct pool_conn, link));
+    }
+    LIST_EACH(&pool->busy, node)
+    {
+        leave(LIST_ITEM(node, struct pool_conn, link));
+    }
+}
+
+void pool_close(struct pool *pool)
+{
+    struct list *const lists[] = {&pool->connecting, &pool->idle, &pool->busy, &pool->leaving};
+    for (unsigned i = 0; i < POOL_PROTOCOL_COUNT; i++) {
+        fail_waiting(pool, (enum pool_protocol)i, UINT32_MAX, FAIL_DRAINING, "worker ends");
+    }
+    for (unsigned i = 0; i < COUNT_OF(lists); i++) {
+        while (!list_empty(lists[i])) {
+            close_conn(LIST_ITEM(lists[i]->next, struct pool_conn, link));
+        }
+    }
+    drop_if_empty(pool);
+}
+
+void pool_close_all(struct worker *worker)
+{
+    LIST_EACH(&worker->pools, node)
+    {
+        pool_close(LIST_ITEM(node, struct pool, link));
+    }
+}
+
+static uint32_t list_length(const struct list *list)
+{
+    uint32_t count = 0;
+    LIST_EACH(list, node)
+    {
+        count++;
+    }
+    return count;
+}
+
+struct pool_counts pool_counts(const struct pool *pool)
+{
+    struct pool_counts counts = {
+        .connecting = list_length(&pool->connecting),
+        .idle = list_length(&pool->idle),
+        .busy = list_length(&pool->busy) + list_length(&pool->leaving),
+    };
+    for (unsigned i = 0; i < POOL_PROTOCOL_COUNT; i++) {
+        counts.waiting += pool->waiting_count[i];
+    }
+    return counts;
+}

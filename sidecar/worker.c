@@ -1,0 +1,152 @@
+#include "sidecar/worker.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/regex.h"
+#include "http/h2.h"
+#include "sidecar/accept/intake.h"
+#include "sidecar/accept/listener.h"
+#include "sidecar/exchange/server.h"
+#include "sidecar/upstream/endpoint.h"
+#include "sidecar/upstream/pool.h"
+
+#define SECONDS UINT64_C(1000000)
+
+void worker_settings_init(struct worker_settings *settings)
+{
+    *settings = (struct worker_settings){
+        .head_timeout_us = 10 * SECONDS,
+        .downstream_idle_us = 3600 * SECONDS,
+        .upstream_idle_us = 55 * SECONDS,
+        .tunnel_idle_us = 3600 * SECONDS,
+        .half_closed_us = 50 * SECONDS,
+        .detect_hold_us = 20000,
+        .replay_bytes = 64 * 1024,
+        .max_head_bytes = 60 * 1024,
+        .max_head_count = 100,
+        .mux_streams = 100,
+        .mux_connections = 4,
+        .sampling_ppm = 10000,
+    };
+}
+
+/* ---- outlier detection's intervals ---- */
+
+static void arm_sweep(struct worker *worker)
+{
+    uint64_t next_us = 0;
+    MAP_EACH(&worker->clusters.by_name, entry)
+    {
+        uint64_t at_us = outlier_next_us(entry->value);
+        next_us = at_us != 0 && (next_us == 0 || at_us < next_us) ? at_us : next_us;
+    }
+    if (next_us != 0) {
+        timer_set(worker->loop, &worker->sweep_timer, next_us);
+    } else {
+        timer_clear(&worker->sweep_timer);
+    }
+}
+
+static void run_sweep(struct task *task)
+{
+    struct worker *worker = CONTAINER_OF(task, struct worker, sweep);
+    MAP_EACH(&worker->clusters.by_name, entry)
+    {
+        struct cluster *cluster = entry->value;
+        struct outlier_swept swept =
+            outlier_sweep(cluster, worker->loop->now_us, rng_u64(&worker->rng));
+        if (swept.returned > 0 || swept.ejected > 0) {
+            log_info("outlier detection", LOG_SLICE("cluster", cluster->config->name),
+                     LOG_U64("returned", swept.returned), LOG_U64("ejected", swept.ejected));
+        }
+    }
+    arm_sweep(worker);
+}
+
+void worker_clusters_changed(struct worker *worker)
+{
+    arm_sweep(worker);
+}
+
+/* ---- life ---- */
+
+void worker_init(struct worker *worker, unsigned index, struct loop *loop,
+                 struct shared_registry *registry, const struct worker_settings *settings,
+                 uint64_t seed)
+{
+    *worker = (struct worker){.index = index, .loop = loop, .settings = settings};
+    rng_seed(&worker->rng, seed);
+    directory_init(&worker->clusters, registry, rng_u64(&worker->rng));
+    worker->h1_limits = H1_LIMITS_DEFAULT;
+    worker->h1_limits.head_bytes = settings->max_head_bytes;
+    worker->h1_limits.fields = settings->max_head_count;
+    worker->h1 = NEW(struct h1_scratch);
+    worker->h2 = h2_pool_new();
+    worker->matcher.scratch = regex_scratch_new();
+    tls_keys_init(&worker->keys, tls_openssl());
+    list_init(&worker->intakes);
+    worker->sweep.run = run_sweep;
+    worker->sweep_timer.task = &worker->sweep;
+    list_init(&worker->pools);
+    list_init(&worker->listeners);
+    list_init(&worker->servers);
+}
+
+void worker_fini(struct worker *worker)
+{
+    LIST_EACH(&worker->listeners, node)
+    {
+        struct listener *listener = LIST_ITEM(node, struct listener, link);
+        listener_free(&listener);
+    }
+    intake_close_all(worker);
+    LIST_EACH(&worker->servers, node)
+    {
+        server_close(LIST_ITEM(node, struct server, link));
+    }
+    loop_drain(worker->loop);
+    pool_close_all(worker);
+    loop_drain(worker->loop);
+    timer_clear(&worker->sweep_timer);
+    directory_fini(&worker->clusters);
+    tls_keys_fini(&worker->keys);
+    regex_scratch_free(&worker->matcher.scratch);
+    h2_pool_free(&worker->h2);
+    FREE(worker->h1);
+}
+
+void worker_drain(struct worker *worker)
+{
+    worker->draining = true;
+    LIST_EACH(&worker->servers, node)
+    {
+        server_drain(LIST_ITEM(node, struct server, link));
+    }
+}
+
+uint32_t worker_exchanges_open(const struct worker *worker)
+{
+    return atomic_load_explicit(&worker->exchanges_open, memory_order_relaxed);
+}
+
+void worker_count_exchange(struct worker *worker, bool begun)
+{
+    uint32_t open = atomic_load_explicit(&worker->exchanges_open, memory_order_relaxed);
+    CHECK(begun || open > 0);
+    atomic_store_explicit(&worker->exchanges_open, begun ? open + 1 : open - 1,
+                          memory_order_relaxed);
+}
+
+uint64_t worker_memory_used(void)
+{
+    return alloc_counts().live_bytes;
+}
+
+void worker_note_ejection(struct worker *worker, const struct endpoint *endpoint,
+                          enum outlier_cause cause)
+{
+    char text[ADDR_TEXT_MAX];
+    (void)worker;
+    log_info("endpoint ejected", LOG_TEXT("address", addr_format(&endpoint->config.addr, text)),
+             LOG_TEXT("cause", outlier_cause_name(cause)));
+}

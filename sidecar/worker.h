@@ -1,0 +1,84 @@
+#pragma once
+/* One data-plane thread: a loop, and everything that the requests on it touch without asking anyone
+ * else: its clusters and pools, its connections, its random numbers, its scratch memory. Workers
+ * share nothing but upstream/shared's counters; configuration and connections come by mail. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/rng.h"
+#include "base/tls.h"
+#include "http/h1.h"
+#include "sidecar/route/match.h"
+#include "sidecar/upstream/directory.h"
+#include "sidecar/upstream/outlier.h"
+
+struct h2_pool;
+struct endpoint;
+
+/* What options and environment say about every connection; the owner keeps it for the worker's
+ * life. */
+struct worker_settings {
+    uint64_t head_timeout_us;    /* a request's head, from its first byte */
+    uint64_t downstream_idle_us; /* a client's connection without a request */
+    uint64_t upstream_idle_us;   /* a pooled connection; a cluster's own value wins when shorter */
+    uint64_t tunnel_idle_us;
+    uint64_t half_closed_us;
+    uint64_t detect_hold_us;
+    uint32_t replay_bytes; /* of a request's body, held for a retry */
+    uint32_t max_head_bytes;
+    uint16_t max_head_count;
+    uint32_t mux_streams;     /* of one HTTP/2 connection before another is opened */
+    uint32_t mux_connections; /* per endpoint */
+    uint32_t sampling_ppm;    /* of traces, where the listener does not say */
+    uint64_t memory_limit;    /* bytes; 0: none */
+};
+
+/* Behaviour.md's defaults. */
+void worker_settings_init(struct worker_settings *settings);
+
+struct worker {
+    unsigned index;
+    struct loop *loop;
+    struct rng rng;
+    const struct worker_settings *settings;
+    struct directory clusters;
+    struct h1_limits h1_limits;
+    struct h1_scratch *h1;
+    struct h2_pool *h2;
+    struct matcher matcher; /* with the thread's scratch for regular expressions */
+    struct tls_keys keys;   /* our certificate and the roots, as this thread has them */
+    struct list intakes;    /* connections that no server has yet */
+    struct list pools;      /* every pool with a connection or a waiter */
+    struct list listeners;
+    struct list servers;   /* downstream connections */
+    struct slice identity; /* our own SPIFFE id; empty: none */
+    struct task sweep;     /* outlier detection's turn of an interval */
+    struct timer sweep_timer;
+    uint64_t exchanges_begun;        /* its last exchange's number */
+    _Atomic uint32_t exchanges_open; /* written here, read by the admin thread */
+    bool draining;
+};
+
+/* A worker over a loop that its caller made and steps or runs. */
+void worker_init(struct worker *worker, unsigned index, struct loop *loop,
+                 struct shared_registry *registry, const struct worker_settings *settings,
+                 uint64_t seed);
+/* Closes every connection. The loop must not run again, but may free what is buried. */
+void worker_fini(struct worker *worker);
+
+/* After clusters have come or changed: looks when outlier detection has to run next. */
+void worker_clusters_changed(struct worker *worker);
+/* Goes on serving, tells clients to go elsewhere. */
+void worker_drain(struct worker *worker);
+/* One more, or one less, exchange is open. */
+void worker_count_exchange(struct worker *worker, bool begun);
+/* Any thread. */
+uint32_t worker_exchanges_open(const struct worker *worker);
+/* Bytes that the process has allocated, for the ceiling. */
+uint64_t worker_memory_used(void);
+/* An endpoint was ejected: logged and counted. */
+void worker_note_ejection(struct worker *worker, const struct endpoint *endpoint,
+                          enum outlier_cause cause);
