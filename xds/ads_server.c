@@ -231,7 +231,8 @@ static void acknowledge(struct subscription *subscription)
     }
 }
 
-/* Which resource of the response is meant is in words only, so all of it counts as rejected. */
+/* Which resource of the response is meant is in words only, so all of it counts as rejected; but
+ * that something is not there cannot be refused. */
 static void reject(struct ads_stream *stream, struct subscription *subscription,
                    const Google__Rpc__Status *why)
 {
@@ -242,7 +243,7 @@ static void reject(struct ads_stream *stream, struct subscription *subscription,
         struct name *name = entry->value;
         if (name->in_flight) {
             name->in_flight = false;
-            name->standing = ADS_REJECTED;
+            name->standing = name->absent ? ADS_ACKED : ADS_REJECTED;
         }
     }
 }

@@ -309,6 +309,16 @@ static void rejected_bytes_are_not_sent_again_until_they_change(void **state)
     assert_int_equal(ads_stream_progress(fixture.stream).rejected, 0);
 }
 
+static void a_removal_beside_rejected_content_is_not_rejected(void **state)
+{
+    (void)state;
+    put(XDS_RESOURCE_ENDPOINTS, "a", "1");
+    receive("EDS node=n +a +b");
+    SENDS("EDS a:1 -b nonce=1");
+    receive("EDS nonce=1 NACK");
+    assert_int_equal(ads_stream_progress(fixture.stream).rejected, 1);
+}
+
 static void subscriptions_count_in_stale_requests_and_in_rejections(void **state)
 {
     (void)state;
@@ -619,6 +629,7 @@ int main(void)
         TEST(removals_do_not_wait_for_types_that_nobody_asked_for),
         TEST(a_cluster_that_is_sent_again_brings_its_endpoints_again),
         TEST(rejected_bytes_are_not_sent_again_until_they_change),
+        TEST(a_removal_beside_rejected_content_is_not_rejected),
         TEST(subscriptions_count_in_stale_requests_and_in_rejections),
         TEST(subscribing_again_is_answered_again),
         TEST(unsubscribing_ends_it_and_a_wildcard_speaks_up),
