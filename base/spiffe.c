@@ -38,6 +38,11 @@ static bool is_segment(struct slice text)
     return text.len > 0 && !slice_eq(text, SLICE(".")) && !slice_eq(text, SLICE(".."));
 }
 
+bool spiffe_is_uid(struct slice text)
+{
+    return text.len <= SPIFFE_UID_MAX && is_segment(text);
+}
+
 /* Splits an id after the scheme into trust domain and path, without the slash between them; the
  * path has a null pointer where there is none. */
 static bool split(struct slice text, struct slice *trust_domain, struct slice *path)
@@ -150,13 +155,8 @@ static bool read_uid(const X509 *certificate, struct spiffe_names *names, struct
     }
     const ASN1_STRING *value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
     struct slice text = slice_of(ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value));
-    for (size_t i = 0; i < text.len; i++) {
-        if (!is_segment_byte(text.at[i])) {
-            return error_set(err, "the certificate's serialNumber is no unique id");
-        }
-    }
-    if (text.len > SPIFFE_UID_MAX) {
-        return error_set(err, "the certificate's serialNumber is longer than %d", SPIFFE_UID_MAX);
+    if (!spiffe_is_uid(text)) {
+        return error_set(err, "the certificate's serialNumber is no unique id");
     }
     (void)memcpy(names->uid, text.at, text.len);
     names->uid[text.len] = '\0';

@@ -37,6 +37,9 @@ size_t spiffe_format(const struct spiffe_id *id, char text[SPIFFE_TEXT_MAX + 1])
 /* Is it an id in this trust domain? */
 bool spiffe_is_in(struct slice text, struct slice trust_domain) MUST_USE;
 
+/* Can it be a pod's unique id: 1 to SPIFFE_UID_MAX letters, digits, "-", "." or "_"? */
+bool spiffe_is_uid(struct slice text) MUST_USE;
+
 /* Whom a certificate names. */
 struct spiffe_names {
     char identity[SPIFFE_TEXT_MAX + 1]; /* URI SAN; empty: none */
