@@ -123,11 +123,11 @@ struct stream {
 };
 
 void stream_init(struct stream *stream, struct loop *loop, struct arena *arena, struct task *owner);
-/* Puts it on a channel: server side under the id of the HEAD event; client side under 0, which keeps a place
- * for it until stream_open. */
+/* Puts it on a channel: server side under the id of the HEAD event; client side under 0, which
+ * keeps a place for it until stream_open. */
 void stream_attach(struct stream *stream, struct channel *channel, uint32_t id);
-/* Client side: gets its id; its head must be written next. False: the codec has no stream left, or the
- * connection is gone. */
+/* Client side: gets its id; its head must be written next. False: the codec has no stream left, or
+ * the connection is gone. */
 bool stream_open(struct stream *stream) MUST_USE;
 /* Takes it off its channel, if it is on one, and drops what it holds. A direction that is not
  * complete is not reset by this: stream_reset does that first. */

@@ -5,16 +5,16 @@
 
 /* What one walk over the lines needs. */
 struct walk {
-    struct h1_parser *at;
+    struct h1_parser at;
     const struct h1_limits *limits;
     struct slice in;
     struct message *out;
     bool start_line; /* false: a trailer section */
 };
 
-static enum h1_parsed bad(struct h1_parser *parser, enum codec_bad reason)
+static enum h1_parsed bad(struct walk *walk, enum codec_bad reason)
 {
-    parser->bad = (uint8_t)reason;
+    walk->at.bad = (uint8_t)reason;
     return H1_PARSED_BAD;
 }
 
@@ -72,24 +72,26 @@ static enum codec_bad parse_status_line(struct slice line, struct message *out)
         parse_version(line.at, &out->version) != CODEC_BAD_NONE) {
         return CODEC_BAD_STATUS_LINE;
     }
-    uint64_t status = 0;
-    if (!slice_to_u64(slice_of(line.at + 9, 3), 999, &status) || status < 100) {
+    unsigned hundreds = line.at[9] - (unsigned)'0';
+    unsigned tens = line.at[10] - (unsigned)'0';
+    unsigned ones = line.at[11] - (unsigned)'0';
+    if (hundreds > 9 || tens > 9 || ones > 9 || hundreds == 0) {
         return CODEC_BAD_STATUS_LINE;
     }
     if (line.len > 12 && line.at[12] != ' ') {
         return CODEC_BAD_STATUS_LINE;
     }
-    out->status = (uint16_t)status;
+    out->status = (uint16_t)(hundreds * 100 + tens * 10 + ones);
     out->reason = slice_from(line, 13);
     return CODEC_BAD_NONE;
 }
 
 /* field-name ":" OWS field-value OWS (RFC 9112 5). Space before the colon: refused in a request,
  * removed from a response, as 5.1 demands of a proxy. A folded line (5.2) is refused in both: 400,
- * and 502 for the response. */
-static enum codec_bad parse_field(struct slice line, enum message_kind kind, struct header *field)
+ * and 502 for the response. `name_len` is what scan_token says of the line. */
+static enum codec_bad parse_field(struct slice line, size_t name_len, enum message_kind kind,
+                                  struct header *field)
 {
-    size_t name_len = scan_token(line.at, line.len);
     size_t colon = name_len;
     if (name_len == 0) {
         return line.at[0] == ' ' || line.at[0] == '\t' ? CODEC_BAD_OBS_FOLD : CODEC_BAD_FIELD;
@@ -123,21 +125,22 @@ static enum codec_bad parse_field(struct slice line, enum message_kind kind, str
 
 static bool in_start_line(const struct walk *walk)
 {
-    return walk->start_line && walk->at->line == 0;
+    return walk->start_line && walk->at.line == 0;
 }
 
-/* Parses the whole line [from, to) that starts at walk->at->line. */
-static enum codec_bad take_line(struct walk *walk, struct slice line)
+/* Parses a whole line, which starts where the walk stands. */
+static enum codec_bad take_line(struct walk *walk, struct slice line, size_t name_len)
 {
     struct message *out = walk->out;
     if (in_start_line(walk)) {
         return out->kind == MESSAGE_REQUEST ? parse_request_line(line, out)
                                             : parse_status_line(line, out);
     }
-    if (walk->at->fields == walk->limits->fields) {
+    if (walk->at.fields == walk->limits->fields) {
         return CODEC_BAD_HEAD_COUNT;
     }
-    return parse_field(line, out->kind, &out->headers.field[walk->at->fields++]);
+    struct header *field = &out->headers.field[walk->at.fields++];
+    return parse_field(line, name_len, out->kind, field);
 }
 
 /* Why a byte that no line may hold stands where it stands. */
@@ -172,75 +175,84 @@ static enum h1_parsed incomplete(struct walk *walk, size_t end, size_t limit)
 {
     if (walk->in.len >= limit) {
         bool request_line = in_start_line(walk) && walk->out->kind == MESSAGE_REQUEST;
-        return bad(walk->at, request_line ? CODEC_BAD_TARGET_LONG : CODEC_BAD_HEAD_LARGE);
+        return bad(walk, request_line ? CODEC_BAD_TARGET_LONG : CODEC_BAD_HEAD_LARGE);
     }
-    walk->at->scanned = (uint32_t)end;
+    walk->at.scanned = (uint32_t)end;
     return H1_PARSED_MORE;
 }
 
-/* Goes on line by line from where the parser stands to the empty line; *used is set on DONE. */
+/* Goes on line by line from where the walk stands to the empty line; *used is set on DONE. A
+ * field's name is looked at once: what scan_token passes is text too. */
 static enum h1_parsed walk_lines(struct walk *walk, size_t *used)
 {
-    struct h1_parser *at = walk->at;
     const uint8_t *bytes = walk->in.at;
     for (;;) {
+        size_t line = walk->at.line;
         size_t limit = line_limit(walk);
         size_t available = walk->in.len < limit ? walk->in.len : limit;
-        size_t from = at->scanned > at->line ? at->scanned : at->line;
-        size_t end =
-            from < available ? from + scan_text(bytes + from, available - from) : available;
-        if (end == available) {
-            return incomplete(walk, end, limit);
+        size_t end = walk->at.scanned > line ? walk->at.scanned : line;
+        size_t name_len = 0;
+        if (end == line && end < available && !in_start_line(walk)) {
+            name_len = scan_token(bytes + line, available - line);
+            end += name_len;
+        }
+        if (end < available) {
+            end += scan_text(bytes + end, available - end);
+        }
+        if (end >= available || end + 1 == available) {
+            return end < available && bytes[end] != '\r' ? bad(walk, bad_byte(walk, bytes[end]))
+                                                         : incomplete(walk, end, limit);
         }
         if (bytes[end] != '\r') {
-            return bad(at, bad_byte(walk, bytes[end]));
-        }
-        if (end + 1 == available) {
-            return incomplete(walk, end, limit);
+            return bad(walk, bad_byte(walk, bytes[end]));
         }
         if (bytes[end + 1] != '\n') {
-            return bad(at, CODEC_BAD_BARE_CR);
+            return bad(walk, CODEC_BAD_BARE_CR);
         }
-        if (end == at->line && !in_start_line(walk)) {
+        if (end == line && !in_start_line(walk)) {
             *used = end + 2;
             return H1_PARSED_DONE;
         }
-        enum codec_bad reason = take_line(walk, slice_of(bytes + at->line, end - at->line));
-        if (reason != CODEC_BAD_NONE) {
-            return bad(at, reason);
+        if (UNLIKELY(walk->at.scanned > line)) {
+            name_len = scan_token(bytes + line, end - line);
         }
-        at->line = (uint32_t)end + 2;
+        enum codec_bad reason = take_line(walk, slice_of(bytes + line, end - line), name_len);
+        if (reason != CODEC_BAD_NONE) {
+            return bad(walk, reason);
+        }
+        walk->at.line = (uint32_t)end + 2;
     }
 }
 
-static enum h1_parsed parse(struct walk *walk, size_t *used)
+static enum h1_parsed parse(struct walk *walk, struct h1_parser *parser, size_t *used)
 {
     CHECK(walk->out->headers.capacity >= walk->limits->fields);
-    bool resumed = walk->at->line > 0;
+    bool resumed = walk->at.line > 0;
     enum h1_parsed parsed = walk_lines(walk, used);
     if (parsed == H1_PARSED_DONE && resumed) {
         /* What the earlier calls parsed was not kept. */
-        *walk->at = (struct h1_parser){.line = 0};
+        walk->at = (struct h1_parser){.line = 0};
         parsed = walk_lines(walk, used);
         CHECK(parsed == H1_PARSED_DONE);
     }
     if (parsed == H1_PARSED_DONE) {
-        walk->out->headers.count = walk->at->fields;
-        *walk->at = (struct h1_parser){.line = 0};
+        walk->out->headers.count = walk->at.fields;
+        walk->at = (struct h1_parser){.line = 0};
     }
+    *parser = walk->at;
     return parsed;
 }
 
 enum h1_parsed h1_parse_head(struct h1_parser *parser, const struct h1_limits *limits,
                              struct slice in, struct message *out, size_t *used)
 {
-    struct walk walk = {parser, limits, in, out, true};
-    return parse(&walk, used);
+    struct walk walk = {*parser, limits, in, out, true};
+    return parse(&walk, parser, used);
 }
 
 enum h1_parsed h1_parse_trailers(struct h1_parser *parser, const struct h1_limits *limits,
                                  struct slice in, struct message *out, size_t *used)
 {
-    struct walk walk = {parser, limits, in, out, false};
-    return parse(&walk, used);
+    struct walk walk = {*parser, limits, in, out, false};
+    return parse(&walk, parser, used);
 }

@@ -75,24 +75,36 @@ static bool word_matches(uint64_t word, uint64_t known)
     return ((word ^ known) & ~may_differ) == 0;
 }
 
+static uint64_t load_word(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* A name shorter than a word, zeros behind it. */
+static uint64_t load_short(const uint8_t *at, size_t len)
+{
+    uint64_t word = 0;
+    for (size_t i = len; i > 0; i--) {
+        word = word << 8 | at[i - 1];
+    }
+    return word;
+}
+
+/* Lengths are equal. The last word may look again at bytes of the one before it. */
 static bool name_matches(struct slice name, const struct known_name *known)
 {
-    size_t at = 0;
-    for (; at + 8 <= name.len; at += 8) {
-        uint64_t word;
-        uint64_t known_word;
-        memcpy(&word, name.at + at, 8);
-        memcpy(&known_word, known->text + at, 8);
-        if (!word_matches(word, known_word)) {
+    if (name.len < 8) {
+        return word_matches(load_short(name.at, name.len), load_short(known->text, name.len));
+    }
+    for (size_t at = 0; at + 8 < name.len; at += 8) {
+        if (!word_matches(load_word(name.at + at), load_word(known->text + at))) {
             return false;
         }
     }
-    for (; at < name.len; at++) {
-        if (slice_lower(name.at[at]) != known->text[at]) {
-            return false;
-        }
-    }
-    return true;
+    size_t last = name.len - 8;
+    return word_matches(load_word(name.at + last), load_word(known->text + last));
 }
 
 enum header_id header_id_of(struct slice name)

@@ -39,24 +39,11 @@ static int escaped_byte(struct slice s, size_t at)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-static bool is_sub_delimiter(uint8_t c)
+/* unreserved and sub-delims (RFC 3986 2.2, 2.3), one bit a byte. */
+static bool is_name_byte(uint8_t c)
 {
-    switch (c) {
-    case '!':
-    case '$':
-    case '&':
-    case '\'':
-    case '(':
-    case ')':
-    case '*':
-    case '+':
-    case ',':
-    case ';':
-    case '=':
-        return true;
-    default:
-        return false;
-    }
+    static const uint32_t bits[8] = {0, 0x2bff7fd2, 0x87fffffe, 0x47fffffe, 0, 0, 0, 0};
+    return ((bits[c >> 5] >> (c & 31U)) & 1U) != 0;
 }
 
 /* reg-name or IPv4 address (RFC 3986 3.2.2): how far it goes; s.len + 1 for a broken escape. */
@@ -64,7 +51,7 @@ static size_t name_end(struct slice s)
 {
     size_t i = 0;
     while (i < s.len) {
-        if (is_unreserved(s.at[i]) || is_sub_delimiter(s.at[i])) {
+        if (is_name_byte(s.at[i])) {
             i++;
         } else if (s.at[i] == '%') {
             if (escaped_byte(s, i) < 0) {
