@@ -123,105 +123,126 @@ static enum codec_bad parse_field(struct slice line, size_t name_len, enum messa
     return CODEC_BAD_NONE;
 }
 
-static bool in_start_line(const struct walk *walk)
+/* Why a byte that no line may hold stands where it stands; `control` for those without a name. */
+static enum codec_bad bad_byte(uint8_t byte, enum codec_bad control)
 {
-    return walk->start_line && walk->at.line == 0;
-}
-
-/* Parses a whole line, which starts where the walk stands. */
-static enum codec_bad take_line(struct walk *walk, struct slice line, size_t name_len)
-{
-    struct message *out = walk->out;
-    if (in_start_line(walk)) {
-        return out->kind == MESSAGE_REQUEST ? parse_request_line(line, out)
-                                            : parse_status_line(line, out);
-    }
-    if (walk->at.fields == walk->limits->fields) {
-        return CODEC_BAD_HEAD_COUNT;
-    }
-    struct header *field = &out->headers.field[walk->at.fields++];
-    return parse_field(line, name_len, out->kind, field);
-}
-
-/* Why a byte that no line may hold stands where it stands. */
-static enum codec_bad bad_byte(const struct walk *walk, uint8_t byte)
-{
-    if (byte == '\r') {
+    switch (byte) {
+    case '\r':
         return CODEC_BAD_BARE_CR;
-    }
-    if (byte == '\n') {
+    case '\n':
         return CODEC_BAD_BARE_LF;
-    }
-    if (byte == 0) {
+    case 0:
         return CODEC_BAD_NUL;
+    default: /* every other control byte */
+        return control;
     }
-    if (!in_start_line(walk)) {
-        return CODEC_BAD_FIELD;
-    }
-    return walk->out->kind == MESSAGE_REQUEST ? CODEC_BAD_REQUEST_LINE : CODEC_BAD_STATUS_LINE;
 }
 
-/* Bytes from the head's start that the current line may reach. */
-static size_t line_limit(const struct walk *walk)
-{
-    bool request_line = in_start_line(walk) && walk->out->kind == MESSAGE_REQUEST;
-    return request_line && walk->limits->line_bytes < walk->limits->head_bytes
-               ? walk->limits->line_bytes
-               : walk->limits->head_bytes;
-}
+/* What a line may reach, and what it is when it goes wrong. */
+struct line_rule {
+    size_t limit; /* from the head's start */
+    enum codec_bad too_long;
+    enum codec_bad control;
+};
 
-/* The input ends inside a line, at `end`. */
-static enum h1_parsed incomplete(struct walk *walk, size_t end, size_t limit)
+/* Finds the end of the line that begins at walk->at.line, of which the bytes before `from` are
+ * known to be text. DONE: *end is where its CRLF stands. */
+static inline enum h1_parsed find_end(struct walk *walk, size_t from, const struct line_rule *rule,
+                                      size_t *end)
 {
-    if (walk->in.len >= limit) {
-        bool request_line = in_start_line(walk) && walk->out->kind == MESSAGE_REQUEST;
-        return bad(walk, request_line ? CODEC_BAD_TARGET_LONG : CODEC_BAD_HEAD_LARGE);
+    const uint8_t *bytes = walk->in.at;
+    size_t available = walk->in.len < rule->limit ? walk->in.len : rule->limit;
+    size_t at = from;
+    if (at < available) {
+        at += scan_text(bytes + at, available - at);
     }
-    walk->at.scanned = (uint32_t)end;
+    if (LIKELY(at + 1 < available && bytes[at] == '\r' && bytes[at + 1] == '\n')) {
+        *end = at;
+        return H1_PARSED_DONE;
+    }
+    bool waits = at >= available || (bytes[at] == '\r' && at + 1 == available);
+    if (!waits) {
+        return bad(walk, bad_byte(bytes[at], rule->control));
+    }
+    if (walk->in.len >= rule->limit) {
+        return bad(walk, rule->too_long);
+    }
+    walk->at.scanned = (uint32_t)at;
     return H1_PARSED_MORE;
 }
 
-/* Goes on line by line from where the walk stands to the empty line; *used is set on DONE. A
- * field's name is looked at once: what scan_token passes is text too. */
-static enum h1_parsed walk_lines(struct walk *walk, size_t *used)
+static enum h1_parsed walk_start_line(struct walk *walk)
 {
+    bool request = walk->out->kind == MESSAGE_REQUEST;
+    uint32_t head = walk->limits->head_bytes;
+    uint32_t line = walk->limits->line_bytes;
+    const struct line_rule rule = {
+        .limit = request && line < head ? line : head,
+        .too_long = request ? CODEC_BAD_TARGET_LONG : CODEC_BAD_HEAD_LARGE,
+        .control = request ? CODEC_BAD_REQUEST_LINE : CODEC_BAD_STATUS_LINE,
+    };
+    size_t end = 0;
+    enum h1_parsed found = find_end(walk, walk->at.scanned, &rule, &end);
+    if (found != H1_PARSED_DONE) {
+        return found;
+    }
+    struct slice text = slice_of(walk->in.at, end);
+    enum codec_bad reason =
+        request ? parse_request_line(text, walk->out) : parse_status_line(text, walk->out);
+    walk->at.line = (uint32_t)end + 2;
+    return reason == CODEC_BAD_NONE ? H1_PARSED_DONE : bad(walk, reason);
+}
+
+/* Goes on field by field to the empty line; *used is set on DONE. A name is looked at once: what
+ * scan_token passes is text too. */
+static enum h1_parsed walk_fields(struct walk *walk, size_t *used)
+{
+    const struct line_rule rule = {walk->limits->head_bytes, CODEC_BAD_HEAD_LARGE, CODEC_BAD_FIELD};
     const uint8_t *bytes = walk->in.at;
+    size_t available = walk->in.len < rule.limit ? walk->in.len : rule.limit;
     for (;;) {
         size_t line = walk->at.line;
-        size_t limit = line_limit(walk);
-        size_t available = walk->in.len < limit ? walk->in.len : limit;
-        size_t end = walk->at.scanned > line ? walk->at.scanned : line;
+        bool resumed = walk->at.scanned > line;
         size_t name_len = 0;
-        if (end == line && end < available && !in_start_line(walk)) {
+        size_t end = 0;
+        if (line < available && !resumed) {
             name_len = scan_token(bytes + line, available - line);
-            end += name_len;
         }
-        if (end < available) {
-            end += scan_text(bytes + end, available - end);
+        size_t from = resumed ? walk->at.scanned : line + name_len;
+        enum h1_parsed found = find_end(walk, from, &rule, &end);
+        if (found != H1_PARSED_DONE) {
+            return found;
         }
-        if (end >= available || end + 1 == available) {
-            return end < available && bytes[end] != '\r' ? bad(walk, bad_byte(walk, bytes[end]))
-                                                         : incomplete(walk, end, limit);
-        }
-        if (bytes[end] != '\r') {
-            return bad(walk, bad_byte(walk, bytes[end]));
-        }
-        if (bytes[end + 1] != '\n') {
-            return bad(walk, CODEC_BAD_BARE_CR);
-        }
-        if (end == line && !in_start_line(walk)) {
+        if (end == line) {
             *used = end + 2;
             return H1_PARSED_DONE;
         }
-        if (UNLIKELY(walk->at.scanned > line)) {
+        if (walk->at.fields == walk->limits->fields) {
+            return bad(walk, CODEC_BAD_HEAD_COUNT);
+        }
+        if (resumed) {
             name_len = scan_token(bytes + line, end - line);
         }
-        enum codec_bad reason = take_line(walk, slice_of(bytes + line, end - line), name_len);
+        enum codec_bad reason =
+            parse_field(slice_of(bytes + line, end - line), name_len, walk->out->kind,
+                        &walk->out->headers.field[walk->at.fields]);
         if (reason != CODEC_BAD_NONE) {
             return bad(walk, reason);
         }
+        walk->at.fields++;
         walk->at.line = (uint32_t)end + 2;
     }
+}
+
+static enum h1_parsed walk_lines(struct walk *walk, size_t *used)
+{
+    if (walk->start_line && walk->at.line == 0) {
+        enum h1_parsed parsed = walk_start_line(walk);
+        if (parsed != H1_PARSED_DONE) {
+            return parsed;
+        }
+    }
+    return walk_fields(walk, used);
 }
 
 static enum h1_parsed parse(struct walk *walk, struct h1_parser *parser, size_t *used)

@@ -90,6 +90,18 @@ static bool is_framing(uint8_t id)
     }
 }
 
+static void put_field_slow(struct pen *pen, const struct header *field, bool title)
+{
+    if (title) {
+        put_title(pen, field->name);
+    } else {
+        put_slice(pen, field->name);
+    }
+    PUT(pen, ": ");
+    put_slice(pen, field->value);
+    PUT(pen, "\r\n");
+}
+
 static void put_fields(struct pen *pen, const struct message *message)
 {
     bool title = message->version == MESSAGE_HTTP_2;
@@ -98,14 +110,20 @@ static void put_fields(struct pen *pen, const struct message *message)
         if (field->dropped || (field->id != HEADER_OTHER && is_framing(field->id))) {
             continue;
         }
-        if (UNLIKELY(title)) {
-            put_title(pen, field->name);
-        } else {
-            put_slice(pen, field->name);
+        size_t size = field->name.len + field->value.len + 4;
+        if (UNLIKELY(title || (size_t)(pen->end - pen->at) < size)) {
+            put_field_slow(pen, field, title);
+            continue;
         }
-        PUT(pen, ": ");
-        put_slice(pen, field->value);
-        PUT(pen, "\r\n");
+        uint8_t *at = pen->at;
+        memcpy(at, field->name.at, field->name.len);
+        at += field->name.len;
+        memcpy(at, ": ", 2);
+        if (field->value.len > 0) {
+            memcpy(at + 2, field->value.at, field->value.len);
+        }
+        memcpy(at + 2 + field->value.len, "\r\n", 2);
+        pen->at += size;
     }
 }
 

@@ -82,14 +82,17 @@ static uint64_t load_word(const uint8_t *at)
     return word;
 }
 
-/* A name shorter than a word, zeros behind it. */
+/* A name shorter than a word, the same bytes in the same places for the same length. */
 static uint64_t load_short(const uint8_t *at, size_t len)
 {
-    uint64_t word = 0;
-    for (size_t i = len; i > 0; i--) {
-        word = word << 8 | at[i - 1];
+    if (len >= 4) {
+        uint32_t first;
+        uint32_t last;
+        memcpy(&first, at, sizeof first);
+        memcpy(&last, at + len - sizeof last, sizeof last);
+        return (uint64_t)first << 32 | last;
     }
-    return word;
+    return (uint64_t)at[0] << 16 | (uint64_t)at[len / 2] << 8 | at[len - 1];
 }
 
 /* Lengths are equal. The last word may look again at bytes of the one before it. */

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "base/alloc.h"
 #include "tests/support/h1_trace.h"
 #include "tests/support/unit.h"
 
@@ -470,6 +471,32 @@ static void test_goaway_makes_the_next_answer_the_last(void **state)
     relay_fini(&relay);
 }
 
+/* Request after request over one server and one client codec. */
+static void test_a_steady_request_allocates_nothing(void **state)
+{
+    (void)state;
+    struct relay relay;
+    struct codec_event ev;
+    uint64_t calls = 0;
+    relay_init(&relay);
+    for (int i = 0; i < 20; i++) {
+        struct slice in = SLICE("POST /a/../b HTTP/1.1\r\nHost: h\r\nX-Mine: v\r\n"
+                                "Content-Length: 3\r\n\r\nabc");
+        if (i == 2) {
+            calls = alloc_counts().calls;
+        }
+        while (codec_read(relay.server, &in, &ev) == CODEC_EVENT) {
+            relay_up(&relay, &ev);
+        }
+        relay_upstream_answers(&relay);
+        relay_answer(&relay, ev.stream, 200);
+        buf_consume(&relay.up, relay.up.len);
+        buf_consume(&relay.down, relay.down.len);
+    }
+    assert_int_equal(alloc_counts().calls, calls);
+    relay_fini(&relay);
+}
+
 static void test_a_body_that_was_not_called_for_closes(void **state)
 {
     (void)state;
@@ -497,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_a_wrong_length_ends_the_connection),
         cmocka_unit_test(test_titles_for_names_from_http2),
         cmocka_unit_test(test_goaway_makes_the_next_answer_the_last),
+        cmocka_unit_test(test_a_steady_request_allocates_nothing),
         cmocka_unit_test(test_a_body_that_was_not_called_for_closes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
