@@ -9,9 +9,12 @@
 #include "base/addr.h"
 #include "base/regex.h"
 
-#define MILLISECOND_US 1000
-#define SECOND_US      1000000
-#define WEIGHT_MAX     1000000
+#define MILLISECOND_US     1000
+#define SECOND_US          1000000
+#define WEIGHT_MAX         1000000
+#define LABEL_MAX          63 /* RFC 1035 2.3.4 */
+#define TEMPLATE_PARTS_MAX 16
+#define TARGETS_MAX        1024
 
 struct checker {
     const struct object *object;
@@ -159,6 +162,11 @@ static void service_port_check(struct checker *checker, const struct service *sp
 static void service_check(struct checker *checker)
 {
     const struct service *spec = object_service(checker->object);
+    /* It becomes the first label of a host. */
+    if (strlen(checker->object->name) > LABEL_MAX || strchr(checker->object->name, '.') != NULL) {
+        refuse(checker, 0, "metadata.name", "a Service's name has no dots and at most %d letters",
+               LABEL_MAX);
+    }
     service_address_check(checker, spec->cluster_ip, "spec.clusterIP");
     for (size_t i = 0; i < spec->cluster_ips.count; i++) {
         service_address_check(checker, spec->cluster_ips.at[i],
@@ -302,6 +310,70 @@ static void http_match_check(struct checker *checker, const struct http_match *m
                         false);
 }
 
+/* What a value may say between two '%': the sidecar's operators, which are Envoy's. */
+static const struct {
+    const char *name;
+    bool argument;
+} operators[] = {
+    {"REQ", true},
+    {"RESP", true},
+    {"PROTOCOL", false},
+    {"DOWNSTREAM_REMOTE_ADDRESS", false},
+    {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false},
+    {"DOWNSTREAM_LOCAL_ADDRESS", false},
+    {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false},
+    {"DOWNSTREAM_PEER_URI_SAN", false},
+    {"UPSTREAM_REMOTE_ADDRESS", false},
+    {"UPSTREAM_CLUSTER", false},
+    {"ROUTE_NAME", false},
+    {"RESPONSE_CODE", false},
+    {"RESPONSE_FLAGS", false},
+};
+
+/* "REQ(x-name)", without the signs around it. */
+static bool is_operator(struct checker *checker, struct slice inside)
+{
+    struct slice rest = inside;
+    struct slice name = slice_cut(&rest, '(');
+    bool argument = rest.len > 1 && rest.at[rest.len - 1] == ')' &&
+                    is_token(PATH(checker, "%.*s", (int)rest.len - 1, (const char *)rest.at));
+    for (size_t i = 0; i < COUNT_OF(operators); i++) {
+        if (slice_eq(name, slice_of_text(operators[i].name))) {
+            return operators[i].argument ? argument : rest.at == NULL;
+        }
+    }
+    return false;
+}
+
+/* A percent sign begins an operator, or is doubled. */
+static void header_template_check(struct checker *checker, const struct label *header,
+                                  const char *path)
+{
+    struct slice rest = slice_of_text(header->value);
+    unsigned parts = 0;
+    while (rest.len > 0) {
+        size_t sign = slice_find(rest, '%');
+        parts += sign > 0;
+        if (sign == rest.len) {
+            break;
+        }
+        rest = slice_from(rest, sign + 1);
+        size_t end = slice_find(rest, '%');
+        if (end == rest.len || (end > 0 && !is_operator(checker, slice_head(rest, end)))) {
+            refuse(checker, header->line, path,
+                   "\"%%%.*s\" is no operator; allowed: Envoy's, as %%REQ(x-name)%%, and %%%% for "
+                   "the sign",
+                   SLICE_ARG(slice_head(rest, end < 64 ? end : 64)));
+            return;
+        }
+        parts++;
+        rest = slice_from(rest, end + 1);
+    }
+    if (parts > TEMPLATE_PARTS_MAX) {
+        refuse(checker, header->line, path, "the value has more than %d parts", TEMPLATE_PARTS_MAX);
+    }
+}
+
 static void header_values_check(struct checker *checker, const struct labels *values,
                                 const char *path, bool authority)
 {
@@ -318,8 +390,9 @@ static void header_values_check(struct checker *checker, const struct labels *va
         if (!is_field_value(header->value)) {
             refuse(checker, header->line, item, "the value has control characters");
         }
+        header_template_check(checker, header, item);
         if (!authority && slice_eq_nocase(slice_of_text(header->key), SLICE("host"))) {
-            refuse(checker, header->line, item, "Host can only be set on requests");
+            refuse(checker, header->line, item, "Host can only be set, and only on requests");
         }
     }
 }
@@ -418,8 +491,9 @@ static void http_rule_check(struct checker *checker, const struct http_rule *rul
     for (size_t i = 0; i < rule->match.count; i++) {
         http_match_check(checker, &rule->match.at[i], PATH(checker, "%s.match[%zu]", path, i));
     }
-    if (rule->route.count == 0) {
-        refuse(checker, rule->line, PATH(checker, "%s.route", path), "a rule needs a route");
+    if (rule->route.count == 0 || rule->route.count > TARGETS_MAX) {
+        refuse(checker, rule->line, PATH(checker, "%s.route", path),
+               "a rule needs a route; allowed: 1 to %d destinations", TARGETS_MAX);
     }
     for (size_t i = 0; i < rule->route.count; i++) {
         const struct route_destination *target = &rule->route.at[i];
@@ -522,9 +596,11 @@ static void destination_rule_check(struct checker *checker)
         const struct subset *subset = &spec->subsets.at[i];
         const char *name = PATH(checker, "spec.subsets[%zu].name", i);
         /* It becomes part of names of clusters, which are cut at "|". */
-        if (!is_set(subset->name) || !is_host(subset->name.value)) {
+        if (!is_set(subset->name) || !is_host(subset->name.value) ||
+            strlen(subset->name.value) > LABEL_MAX) {
             refuse(checker, subset->line, name,
-                   "a subset needs a name; allowed: letters, digits, \"-\" and \".\"");
+                   "a subset needs a name; allowed: at most %d letters, digits, \"-\" and \".\"",
+                   LABEL_MAX);
         }
         for (size_t other = 0; other < i && is_set(subset->name); other++) {
             if (is_set(spec->subsets.at[other].name) &&
