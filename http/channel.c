@@ -160,6 +160,7 @@ void channel_lose_streams(struct channel *channel)
             channel->buckets[i] = stream->next_in_bucket;
             list_remove(&stream->blocked);
             stream->events |= STREAM_LOST;
+            stream->bad = (uint8_t)channel->codec->bad;
             stream->channel = NULL;
             if (stream->owner != NULL) {
                 loop_post(channel->loop, stream->owner);
@@ -207,14 +208,14 @@ static enum io fill(struct channel *channel)
 {
     struct span span = loop_recv_span(channel->loop);
     size_t have = channel->tail_len;
-    CHECK(have < span.len);
+    CHECK(have <= span.len);
     if (have > 0) {
         (void)memcpy(span.at, channel->tail, have);
         FREE(channel->tail);
         channel->tail_len = 0;
     }
     channel->input = slice_of(span.at, have);
-    if (!readable(channel)) {
+    if (!readable(channel) || have == span.len) {
         return IO_OK;
     }
     size_t got = 0;
@@ -235,7 +236,8 @@ static void keep_rest(struct channel *channel)
         channel->tail_len = (uint32_t)len;
         channel->input = (struct slice){NULL, 0};
     }
-    if (!channel->codec->ops->multiplexes && !channel->paused && channel->stream_count > 0 &&
+    bool waits = channel->stream_count > 0 || codec_finished(channel->codec);
+    if (!channel->codec->ops->multiplexes && !channel->paused && waits &&
         len >= CHANNEL_PIPELINE_MAX) {
         update_pause(channel, true);
     }

@@ -153,8 +153,17 @@ static void pass_interim_on(struct exchange *exchange)
     attempt_set_recv(attempt, RECV_INTERIM);
 }
 
+static enum fail fail_of_bad(uint8_t bad)
+{
+    bool large = bad == CODEC_BAD_HEAD_LARGE || bad == CODEC_BAD_HEAD_COUNT;
+    return large ? FAIL_ANSWER_HEAD_LARGE : FAIL_ANSWER_BAD;
+}
+
 static enum fail fail_of_loss(const struct attempt *attempt)
 {
+    if (attempt->up.bad != CODEC_BAD_NONE) {
+        return fail_of_bad(attempt->up.bad);
+    }
     if (attempt->send == SEND_WAIT) {
         return FAIL_UNSENT;
     }
@@ -187,8 +196,7 @@ static void take_events(struct exchange *exchange)
         attempt_set_recv(attempt, RECV_HELD);
     }
     if ((events & STREAM_REFUSED) != 0) {
-        bool large = up->bad == CODEC_BAD_HEAD_LARGE || up->bad == CODEC_BAD_HEAD_COUNT;
-        fail_with(attempt, large ? FAIL_ANSWER_HEAD_LARGE : FAIL_ANSWER_BAD);
+        fail_with(attempt, fail_of_bad(up->bad));
     }
     bool complete = up->in_end && attempt->recv != RECV_NONE && attempt->recv != RECV_INTERIM;
     if ((events & STREAM_RESET) != 0 && !complete) {
