@@ -92,12 +92,13 @@ bool channel_finished(const struct channel *channel);
 
 /* What woke a stream's owner; the owner clears what it has dealt with. */
 enum stream_event {
-    STREAM_HEAD = 1,     /* final head in `head` */
-    STREAM_INTERIM = 2,  /* 1xx in `interim` */
-    STREAM_DATA = 4,     /* bytes in `in` */
-    STREAM_END = 8,      /* the peer's direction is complete (in_end); trailers may be there */
-    STREAM_RESET = 16,   /* the peer gave it up: reset_code */
-    STREAM_LOST = 32,    /* the connection is gone; channel is null; bad: what the codec held against it */
+    STREAM_HEAD = 1,    /* final head in `head` */
+    STREAM_INTERIM = 2, /* 1xx in `interim` */
+    STREAM_DATA = 4,    /* bytes in `in` */
+    STREAM_END = 8,     /* the peer's direction is complete (in_end); trailers may be there */
+    STREAM_RESET = 16,  /* the peer gave it up: reset_code */
+    STREAM_LOST =
+        32, /* the connection is gone; channel is null; bad: what the codec held against it */
     STREAM_ROOM = 64,    /* writing may go on */
     STREAM_REFUSED = 128 /* the message is bad: bad */
 };
