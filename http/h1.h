@@ -32,6 +32,10 @@
  * with Expect. INTERIM is not written to HTTP/1.0. TRAILERS are dropped where the body is not
  * chunked (whether the receiver said `TE: trailers` is the caller's to look at).
  *
+ * A response that ends before its request: DATA goes on coming, for the caller to throw away as
+ * long as it wants; a connection that is to close counts as finished only behind that request's
+ * END.
+ *
  * Client, reading: 1xx give INTERIM (at most H1_INTERIM_MAX), 101 gives HEAD and a tunnel where an
  * Upgrade was sent, else BAD. All that is malformed, and bytes without a request, are CODEC_BAD:
  * the connection is lost. codec_eof: a body until close gets its END; a response that is owed or

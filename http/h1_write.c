@@ -2,6 +2,9 @@
 
 #include "base/check.h"
 
+#define SIZE_LINE_MAX    18 /* sixteen digits and CRLF */
+#define COPIED_CHUNK_MAX 2048
+
 /* Writes into one reserved span while there is room, which for a usual head is always; a head
  * larger than a chunk goes on in the next. */
 struct pen {
@@ -229,20 +232,41 @@ void h1_write_response(struct buf *out, const struct message *message, const str
     pen_close(&pen);
 }
 
-void h1_write_chunk(struct buf *out, struct buf *data)
+/* The size line of a chunk at the end of `line`; returns how long it is. */
+static size_t size_line(uint8_t line[SIZE_LINE_MAX], size_t size)
 {
     static const char hex[] = "0123456789abcdef";
-    CHECK(data->len > 0);
-    uint8_t line[18];
-    size_t at = sizeof line;
+    size_t at = SIZE_LINE_MAX;
     line[--at] = '\n';
     line[--at] = '\r';
-    for (size_t left = data->len; left > 0; left /= 16) {
+    for (size_t left = size; left > 0; left /= 16) {
         line[--at] = (uint8_t)hex[left % 16];
     }
-    buf_append(out, slice_of(line + at, sizeof line - at));
-    buf_move(out, data, data->len);
-    buf_append(out, SLICE("\r\n"));
+    return SIZE_LINE_MAX - at;
+}
+
+/* Small pieces (server-sent events, dribbled answers) are copied between their two lines: moved,
+ * they would leave three pieces and a fresh chunk of output for the two bytes behind them. */
+void h1_write_chunk(struct buf *out, struct buf *data)
+{
+    CHECK(data->len > 0);
+    uint8_t line[SIZE_LINE_MAX];
+    size_t line_len = size_line(line, data->len);
+    const uint8_t *line_at = line + SIZE_LINE_MAX - line_len;
+    if (data->len > COPIED_CHUNK_MAX) {
+        buf_append(out, slice_of(line_at, line_len));
+        buf_move(out, data, data->len);
+        buf_append(out, SLICE("\r\n"));
+        return;
+    }
+    size_t size = line_len + data->len + 2;
+    struct span room = buf_reserve(out, size);
+    memcpy(room.at, line_at, line_len);
+    size_t copied = buf_peek(data, (struct span){room.at + line_len, data->len});
+    CHECK(copied == data->len);
+    memcpy(room.at + line_len + copied, "\r\n", 2);
+    buf_commit(out, size);
+    buf_consume(data, copied);
 }
 
 void h1_write_last_chunk(struct buf *out)

@@ -31,7 +31,7 @@ struct h1_style {
 void h1_write_request(struct buf *out, const struct message *message, const struct h1_style *style);
 void h1_write_response(struct buf *out, const struct message *message,
                        const struct h1_style *style);
-/* All of `data` (not empty) as one chunk, moved without a copy. */
+/* All of `data` (not empty) as one chunk; moved without a copy but where it is small. */
 void h1_write_chunk(struct buf *out, struct buf *data);
 /* The last chunk and the end of a body without trailers. */
 void h1_write_last_chunk(struct buf *out);

@@ -212,6 +212,33 @@ static void test_a_large_head_is_written_whole(void **state)
     reply_fini(&reply);
 }
 
+static void test_large_chunks_are_moved_and_small_ones_copied(void **state)
+{
+    (void)state;
+    static uint8_t body[5000];
+    memset(body, 'b', sizeof body);
+    struct message message = request("POST");
+    message.has_body = true;
+    struct reply reply;
+    reply_init(&reply, &message);
+    buf_consume(&reply.out, reply.out.len);
+    struct buf data;
+    buf_init(&data, &reply.pool);
+    buf_append(&data, slice_of(body, sizeof body));
+    struct codec_cmd cmd = {.kind = CODEC_CMD_DATA, .stream = 1, .data = &data};
+    assert_int_equal(codec_write(reply.client, &reply.out, &cmd), CODEC_DONE);
+    buf_append(&data, slice_of(body, 26));
+    cmd.end = true;
+    assert_int_equal(codec_write(reply.client, &reply.out, &cmd), CODEC_DONE);
+    assert_true(buf_empty(&data));
+    char text[6000] = {0};
+    assert_int_equal(buf_peek(&reply.out, (struct span){(uint8_t *)text, sizeof text - 1}),
+                     6 + 5000 + 2 + 4 + 26 + 2 + 5);
+    assert_memory_equal(text, "1388\r\nbb", 8);
+    assert_string_equal(text + 5000, "bbbbbb\r\n1a\r\nbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n0\r\n\r\n");
+    reply_fini(&reply);
+}
+
 static void test_a_connection_serves_one_request_after_the_other(void **state)
 {
     (void)state;
@@ -244,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_bad_responses_lose_the_connection),
         cmocka_unit_test(test_requests_are_written),
         cmocka_unit_test(test_a_large_head_is_written_whole),
+        cmocka_unit_test(test_large_chunks_are_moved_and_small_ones_copied),
         cmocka_unit_test(test_a_connection_serves_one_request_after_the_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
