@@ -20,10 +20,11 @@ LAYERS = {
 # A folder without ranks has no order. Every file of a ranked layer must match a row.
 RANKS = {
     "sidecar": (
-        ("sidecar/fail.*", "sidecar/config/snapshot*"),
+        ("sidecar/fail.*", "sidecar/alpn.*", "sidecar/config/snapshot*"),
         ("sidecar/observe/*",),
         ("sidecar/route/*", "sidecar/resilience/*", "sidecar/access/*", "sidecar/upstream/*"),
-        ("sidecar/config/compile*",),
+        ("sidecar/config/compile*", "sidecar/config/tls_make*"),
+        ("sidecar/worker.h",),  # what a thread owns, and no more: its code stands above accept
         ("sidecar/exchange/*",),
         ("sidecar/accept/*",),
         ("sidecar/worker*",),
