@@ -138,8 +138,14 @@ static void path_set(struct arena *arena, ROUTE(RouteMatch) * match, const struc
     }
 }
 
-/* spec may be null: everything matches. */
-static ROUTE(RouteMatch) * match_of(struct arena *arena, const struct http_match *spec)
+/* Headers of withoutHeaders that are told apart by presence for gRPC; see host_route. */
+#define ABSENT_MAX 4
+
+/* spec may be null: everything matches. Bit n of `absent`: the header n of withoutHeaders has to be
+ * missing, else it must not have the value, and may be missing only where the client knows
+ * treat_missing_header_as_empty. */
+static ROUTE(RouteMatch) *
+    match_of(struct arena *arena, const struct http_match *spec, unsigned absent)
 {
     ROUTE(RouteMatch) *match = MESSAGE(arena, envoy__config__route__v3__route_match);
     path_set(arena, match, spec != NULL ? &spec->uri : NULL);
@@ -154,8 +160,10 @@ static ROUTE(RouteMatch) * match_of(struct arena *arena, const struct http_match
         header_add(arena, match, spec->headers.at[i].name, &spec->headers.at[i].match, false);
     }
     for (size_t i = 0; i < spec->without_headers.count; i++) {
+        static const struct string_match present = {.line = 1, .kind = STRING_MATCH_PRESENT};
+        bool missing = i < ABSENT_MAX && (absent & (1U << i)) != 0;
         header_add(arena, match, spec->without_headers.at[i].name,
-                   &spec->without_headers.at[i].match, true);
+                   missing ? &present : &spec->without_headers.at[i].match, true);
     }
     header_add(arena, match, ":scheme", &spec->scheme, false);
     header_add(arena, match, ":method", &spec->method, false);
@@ -444,11 +452,11 @@ static void action_weights(struct routing *routing, ROUTE(RouteAction) * action,
 }
 
 static ROUTE(Route) * rule_route(struct routing *routing, const struct http_rule *rule,
-                                 const struct http_match *match)
+                                 const struct http_match *match, unsigned absent)
 {
     struct arena *arena = routing->t->arena;
     ROUTE(Route) *route = MESSAGE(arena, envoy__config__route__v3__route);
-    route->match = match_of(arena, match);
+    route->match = match_of(arena, match, absent);
     route->action_case = ROUTE_IS(ROUTE__ACTION_ROUTE);
     route->route = action_new(arena, rule, routing->form);
     const char *name = rule->name.value != NULL ? rule->name.value : "";
@@ -472,7 +480,7 @@ ROUTE(Route) * make_default_route(struct translation *t, const char *cluster,
                                   enum translate_form form)
 {
     ROUTE(Route) *route = MESSAGE(t->arena, envoy__config__route__v3__route);
-    route->match = match_of(t->arena, NULL);
+    route->match = match_of(t->arena, NULL, 0);
     route->action_case = ROUTE_IS(ROUTE__ACTION_ROUTE);
     route->route = action_new(t->arena, NULL, form);
     route->name = pb_text(t->arena, "default");
@@ -491,11 +499,21 @@ static bool matches_all(const ROUTE(Route) * route)
            match->n_query_parameters == 0;
 }
 
+/* gRPC knows no treat_missing_header_as_empty: there a header that is missing never matches, not
+ * even inverted. So its table gets a route for each way of being without: missing, or of another
+ * value. */
 static void host_route(struct routing *routing, ROUTE(VirtualHost) * host,
                        const struct http_rule *rule, const struct http_match *match)
 {
-    ROUTE(Route) *route = rule_route(routing, rule, match);
-    ARRAY_PUSH(routing->t->arena, host->routes, host->n_routes, route);
+    unsigned ways = 1;
+    if (routing->form == TRANSLATE_FORM_NAMED && match != NULL) {
+        size_t count = match->without_headers.count;
+        ways = 1U << (count < ABSENT_MAX ? count : ABSENT_MAX);
+    }
+    for (unsigned absent = 0; absent < ways; absent++) {
+        ROUTE(Route) *route = rule_route(routing, rule, match, absent);
+        ARRAY_PUSH(routing->t->arena, host->routes, host->n_routes, route);
+    }
 }
 
 /* The routes of a VirtualService for this caller; none: as if it were not there. What stands behind
