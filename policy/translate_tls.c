@@ -27,9 +27,13 @@ static void san_add(struct arena *arena, TLS(CertificateValidationContext) * val
             ENVOY__TYPE__MATCHER__V3__STRING_MATCHER__MATCH_PATTERN_PREFIX;
         matcher->prefix = pb_text(arena, text);
     }
-    /* Field 9, deprecated in Envoy, is the one that gRPC and Istio's peers read. */
-    ARRAY_PUSH(arena, validation->match_subject_alt_names, validation->n_match_subject_alt_names,
-               matcher);
+    /* Of URI names only: a DNS name that looks like a SPIFFE id is none. */
+    TLS(SubjectAltNameMatcher) *name =
+        MESSAGE(arena, envoy__extensions__transport_sockets__tls__v3__subject_alt_name_matcher);
+    name->san_type = TLS_IS(SUBJECT_ALT_NAME_MATCHER__SAN_TYPE__URI);
+    name->matcher = matcher;
+    ARRAY_PUSH(arena, validation->match_typed_subject_alt_names,
+               validation->n_match_typed_subject_alt_names, name);
 }
 
 /* TLS 1.3 only: both ends are the mesh's. */
