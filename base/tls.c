@@ -622,7 +622,7 @@ static void describe(const X509 *certificate, char *text, size_t room)
 {
     struct spiffe_names names;
     if (spiffe_read_certificate(certificate, &names, NULL) && names.identity[0] != '\0') {
-        (void)snprintf(text, room, "%s", names.identity);
+        (void)snprintf(text, room, "%.200s", names.identity);
         return;
     }
     BIO *bio = BIO_new(BIO_s_mem());
