@@ -20,6 +20,9 @@
 /* Only answers to KeyUpdate take `sealed` this far. A lower bound for reading would let two peers
  * that both send wait for each other. */
 #define ANSWERS_MAX (2 * SEALED_MAX)
+/* Bytes in a row that bring none of the stream: 2,400 KeyUpdates, each of which costs us a key
+ * derivation and an answer. A record that is not whole yet has at most a quarter of it. */
+#define BARREN_MAX (64 * 1024)
 /* Alert numbers stand behind this in reason codes. */
 #define REASON_OF_ALERT 1000
 
@@ -56,12 +59,14 @@ struct tls_conn {
     char *failure;               /* null: none */
     uint32_t read_records;       /* since the keys were changed last */
     uint32_t written_records;
-    uint8_t state; /* enum tls_state */
-    bool dry;      /* the last read found no whole record */
-    bool eof;      /* the socket has said so */
-    bool end_told; /* conn_recv has returned IO_EOF or IO_RESET */
-    bool notified; /* our close_notify is in `sealed`, or sent */
-    bool fin_due;  /* FIN when `sealed` is empty */
+    uint8_t state;         /* enum tls_state */
+    uint32_t barren_bytes; /* received since the last record with bytes of the stream */
+    bool starved;          /* OpenSSL asked for more than the socket has */
+    bool dry;              /* the last read found no whole record */
+    bool eof;              /* the socket has said so */
+    bool end_told;         /* conn_recv has returned IO_EOF or IO_RESET */
+    bool notified;         /* our close_notify is in `sealed`, or sent */
+    bool fin_due;          /* FIN when `sealed` is empty */
 };
 
 static struct tls_conn *tls_of(struct conn *conn)
@@ -105,8 +110,10 @@ static int bio_read(BIO *bio, char *into, size_t room, size_t *got)
     }
     switch (result) {
     case IO_OK:
+        tls->barren_bytes += (uint32_t)*got;
         return 1;
     case IO_AGAIN:
+        tls->starved = true;
         BIO_set_retry_read(bio);
         return 0;
     case IO_EOF:
@@ -154,56 +161,56 @@ struct bio_method_st *conn_tls_bio_new(void)
 
 /* ------------------------------------------------------------------------------------- failures */
 
-/* X(alert of RFC 8446 6.2, what its arrival means) */
-#define ALERTS(X)                                                                                  \
-    X(SSL_AD_HANDSHAKE_FAILURE, "peer finds no parameters in common (alert handshake_failure)")    \
-    X(SSL_AD_BAD_CERTIFICATE, "peer refuses our certificate or identity (alert bad_certificate)")  \
-    X(SSL_AD_UNSUPPORTED_CERTIFICATE,                                                              \
-      "peer does not support our certificate (alert unsupported_certificate)")                     \
-    X(SSL_AD_CERTIFICATE_REVOKED, "peer says that our certificate is revoked (alert "              \
-                                  "certificate_revoked)")                                          \
-    X(SSL_AD_CERTIFICATE_EXPIRED, "peer says that our certificate is expired or not yet valid "    \
-                                  "(alert certificate_expired)")                                   \
-    X(SSL_AD_CERTIFICATE_UNKNOWN, "peer refuses our certificate (alert certificate_unknown)")      \
-    X(SSL_AD_UNKNOWN_CA, "peer does not know the issuer of our certificate (alert unknown_ca)")    \
-    X(SSL_AD_ACCESS_DENIED, "peer denies us access (alert access_denied)")                         \
-    X(SSL_AD_DECRYPT_ERROR, "peer finds a signature wrong (alert decrypt_error)")                  \
-    X(SSL_AD_PROTOCOL_VERSION, "peer speaks no TLS version of ours (alert protocol_version)")      \
-    X(SSL_AD_UNRECOGNIZED_NAME, "peer has no server of this name (alert unrecognized_name)")       \
-    X(TLS13_AD_CERTIFICATE_REQUIRED, "peer demands a certificate of ours (alert "                  \
-                                     "certificate_required)")                                      \
-    X(SSL_AD_NO_APPLICATION_PROTOCOL, "peer speaks none of the protocols that we offer (alert "    \
-                                      "no_application_protocol)")
+/* OpenSSL's reason codes, and the alerts of RFC 8446 6.2 that arrive, in our words. */
+static const struct words {
+    int reason;
+    const char *text;
+} words[] = {
+    {REASON_OF_ALERT + SSL_AD_HANDSHAKE_FAILURE,
+     "peer finds no parameters in common (alert handshake_failure)"},
+    {REASON_OF_ALERT + SSL_AD_BAD_CERTIFICATE,
+     "peer refuses our certificate or identity (alert bad_certificate)"},
+    {REASON_OF_ALERT + SSL_AD_UNSUPPORTED_CERTIFICATE,
+     "peer does not support our certificate (alert unsupported_certificate)"},
+    {REASON_OF_ALERT + SSL_AD_CERTIFICATE_REVOKED,
+     "peer says that our certificate is revoked (alert certificate_revoked)"},
+    {REASON_OF_ALERT + SSL_AD_CERTIFICATE_EXPIRED,
+     "peer says that our certificate is expired or not yet valid (alert certificate_expired)"},
+    {REASON_OF_ALERT + SSL_AD_CERTIFICATE_UNKNOWN,
+     "peer refuses our certificate (alert certificate_unknown)"},
+    {REASON_OF_ALERT + SSL_AD_UNKNOWN_CA,
+     "peer does not know the issuer of our certificate (alert unknown_ca)"},
+    {REASON_OF_ALERT + SSL_AD_ACCESS_DENIED, "peer denies us access (alert access_denied)"},
+    {REASON_OF_ALERT + SSL_AD_DECRYPT_ERROR, "peer finds a signature wrong (alert decrypt_error)"},
+    {REASON_OF_ALERT + SSL_AD_PROTOCOL_VERSION,
+     "peer speaks no TLS version of ours (alert protocol_version)"},
+    {REASON_OF_ALERT + SSL_AD_UNRECOGNIZED_NAME,
+     "peer has no server of this name (alert unrecognized_name)"},
+    {REASON_OF_ALERT + TLS13_AD_CERTIFICATE_REQUIRED,
+     "peer demands a certificate of ours (alert certificate_required)"},
+    {REASON_OF_ALERT + SSL_AD_NO_APPLICATION_PROTOCOL,
+     "peer speaks none of the protocols that we offer (alert no_application_protocol)"},
+    {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, "peer sent no certificate, and must"},
+    {SSL_R_UNSUPPORTED_PROTOCOL, "peer speaks no TLS version of ours"},
+    {SSL_R_VERSION_TOO_LOW, "peer speaks no TLS version of ours"},
+    {SSL_R_WRONG_SSL_VERSION, "peer speaks no TLS version of ours"},
+    {SSL_R_WRONG_VERSION_NUMBER, "peer does not speak TLS"},
+    {SSL_R_HTTP_REQUEST, "peer speaks HTTP without TLS"},
+    {SSL_R_NO_SHARED_CIPHER, "no cipher suite in common"},
+    {SSL_R_NO_SUITABLE_KEY_SHARE, "no group for the key exchange in common"},
+    {SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, "no signature algorithm in common"},
+    {SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC, "a record was damaged on its way"},
+};
 
-/* X(reason of OpenSSL, our words) */
-#define REASONS(X)                                                                                 \
-    X(SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, "peer sent no certificate, and must")               \
-    X(SSL_R_UNSUPPORTED_PROTOCOL, "peer speaks no TLS version of ours")                            \
-    X(SSL_R_VERSION_TOO_LOW, "peer speaks no TLS version of ours")                                 \
-    X(SSL_R_WRONG_SSL_VERSION, "peer speaks no TLS version of ours")                               \
-    X(SSL_R_WRONG_VERSION_NUMBER, "peer does not speak TLS")                                       \
-    X(SSL_R_HTTP_REQUEST, "peer speaks HTTP without TLS")                                          \
-    X(SSL_R_NO_SHARED_CIPHER, "no cipher suite in common")                                         \
-    X(SSL_R_NO_SUITABLE_KEY_SHARE, "no group for the key exchange in common")                      \
-    X(SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, "no signature algorithm in common")                   \
-    X(SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC, "a record was damaged on its way")
-
+/* Null where we have no words of our own. */
 static const char *words_for(int reason)
 {
-    switch (reason) {
-#define X(alert, text)                                                                             \
-    case REASON_OF_ALERT + (alert):                                                                \
-        return text;
-        ALERTS(X)
-#undef X
-#define X(name, text)                                                                              \
-    case name:                                                                                     \
-        return text;
-        REASONS(X)
-#undef X
-    default: /* OpenSSL's list grows */
-        return NULL;
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        if (words[i].reason == reason) {
+            return words[i].text;
+        }
     }
+    return NULL;
 }
 
 static void fail_as(struct tls_conn *tls, const char *text)
@@ -362,29 +369,41 @@ static void rekey_where_due(struct tls_conn *tls)
     tls->read_records = read ? 0 : tls->read_records;
 }
 
+/* What SSL_read's refusal means; true where it was only a record without bytes. */
+static bool read_on(struct tls_conn *tls, int why)
+{
+    if (why == SSL_ERROR_WANT_READ && tls->barren_bytes > BARREN_MAX) {
+        fail_as(tls, "peer changes keys again and again, without sending anything");
+    } else if (why == SSL_ERROR_WANT_READ) {
+        tls->dry = tls->starved;
+        return !tls->starved;
+    } else if (why == SSL_ERROR_ZERO_RETURN) {
+        state_set(tls, TLS_STATE_ENDED);
+    } else {
+        fail(tls, why);
+    }
+    return false;
+}
+
 /* Reads records until `into` is full or none is whole; the state says how it went on. */
 static size_t open_records(struct tls_conn *tls, struct span into)
 {
     size_t got = 0;
     while (got < into.len) {
         size_t len = 0;
+        tls->starved = false;
         ERR_clear_error();
         int result = SSL_read_ex(tls->ssl, into.at + got, into.len - got, &len);
-        if (result == 1) {
-            tls->dry = false;
-            tls->read_records++;
-            got += len;
-            continue;
+        if (result != 1) {
+            if (read_on(tls, SSL_get_error(tls->ssl, result))) {
+                continue;
+            }
+            break;
         }
-        int why = SSL_get_error(tls->ssl, result);
-        if (why == SSL_ERROR_WANT_READ) {
-            tls->dry = true;
-        } else if (why == SSL_ERROR_ZERO_RETURN) {
-            state_set(tls, TLS_STATE_ENDED);
-        } else {
-            fail(tls, why);
-        }
-        break;
+        tls->dry = false;
+        tls->barren_bytes = 0;
+        tls->read_records += SSL_pending(tls->ssl) == 0; /* it was the record's last piece */
+        got += len;
     }
     return got;
 }

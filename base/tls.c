@@ -437,6 +437,9 @@ static void set_modes(SSL_CTX *ssl, const struct tls_options *options)
 {
     (void)SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                     SSL_MODE_NO_AUTO_CHAIN);
+    /* SSL_read comes back when a buffer brought nothing, so that conn_tls can end what never does.
+     */
+    (void)SSL_CTX_clear_mode(ssl, SSL_MODE_AUTO_RETRY);
     (void)SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
                                        SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     CHECK(SSL_CTX_set_num_tickets(ssl, 0) == 1);

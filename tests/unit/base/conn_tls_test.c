@@ -1,5 +1,6 @@
 /* Real handshakes over pipes in memory: who is accepted, what both sides say, and how bytes travel
  * in whatever pieces. */
+#include <openssl/ssl.h>
 #include <stdio.h>
 
 #include "base/alloc.h"
@@ -854,8 +855,75 @@ static void a_damaged_record(void **state)
     pair_fini(&pair);
 }
 
-/* ------------------------------------------------------------------------------- what is refused
- */
+/* Moves what OpenSSL has written to the pipe, and what came through it to OpenSSL. */
+static void pump(SSL *peer, struct net_conn *net)
+{
+    uint8_t bytes[4096];
+    int len;
+    size_t size = 0;
+    while ((len = BIO_read(SSL_get_wbio(peer), bytes, sizeof bytes)) > 0) {
+        struct iovec vector = {bytes, (size_t)len};
+        assert_int_equal(net_send(net, &vector, 1, &size), IO_OK);
+    }
+    while (net_recv(net, (struct span){bytes, sizeof bytes}, &size) == IO_OK) {
+        assert_int_equal(BIO_write(SSL_get_rbio(peer), bytes, (int)size), size);
+    }
+}
+
+static void change_keys(SSL *peer, unsigned times)
+{
+    while (times-- > 0) {
+        assert_int_equal(SSL_key_update(peer, SSL_KEY_UPDATE_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(peer), 1);
+    }
+}
+
+/* A client of OpenSSL alone, which says what ours never would. */
+static void a_peer_that_changes_keys_all_the_time(void **state)
+{
+    (void)state;
+    struct pair pair;
+    uint8_t into[64];
+    size_t got = 0;
+    pair_init(&pair);
+    pair.options[SERVER].verify = TLS_VERIFY_NONE;
+    pair_connect(&pair, &no_limits, NULL);
+    SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+    SSL *peer = SSL_new(context);
+    SSL_set_bio(peer, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_connect_state(peer);
+    for (unsigned i = 0; i < 4; i++) {
+        (void)SSL_do_handshake(peer);
+        pump(peer, pair.nets[CLIENT]);
+        pair.results[SERVER] = conn_handshake(pair.conns[SERVER], &pair.errors[SERVER]);
+        pump(peer, pair.nets[CLIENT]);
+    }
+    assert_int_equal(pair.results[SERVER], IO_OK);
+    struct span room = {into, sizeof into};
+    for (unsigned round = 0; round < 10; round++) { /* often, with bytes in between, is fine */
+        change_keys(peer, 20);
+        assert_int_equal(SSL_write(peer, "x", 1), 1);
+        pump(peer, pair.nets[CLIENT]);
+        assert_int_equal(conn_recv(pair.conns[SERVER], room, &got), IO_OK);
+        assert_int_equal(got, 1);
+        assert_false(conn_pending(pair.conns[SERVER]));
+        pump(peer, pair.nets[CLIENT]);
+        assert_int_equal(SSL_read(peer, into, 1), -1); /* it takes the answers */
+    }
+    enum io result = IO_AGAIN;
+    for (unsigned round = 0; round < 100 && result == IO_AGAIN; round++) {
+        change_keys(peer, 30); /* and never reads the answers */
+        pump(peer, pair.nets[CLIENT]);
+        result = conn_recv(pair.conns[SERVER], room, &got);
+    }
+    assert_int_equal(result, IO_RESET);
+    assert_non_null(strstr((const char *)conn_tls_failure(pair.conns[SERVER]).at, "changes keys"));
+    SSL_free(peer);
+    SSL_CTX_free(context);
+    pair_fini(&pair);
+}
+
+/* --------------------------------------------------------------------------- what is refused */
 
 static void options_that_make_no_context(void **state)
 {
@@ -949,6 +1017,7 @@ int main(void)
         cmocka_unit_test(an_end_and_a_cut),
         cmocka_unit_test(an_end_that_has_to_wait),
         cmocka_unit_test(a_damaged_record),
+        cmocka_unit_test(a_peer_that_changes_keys_all_the_time),
         cmocka_unit_test(options_that_make_no_context),
         cmocka_unit_test(chains_and_bundles_that_are_none),
     };
