@@ -475,6 +475,9 @@ enum codec_room stream_write_data(struct stream *stream, struct buf *from, bool 
     struct codec_cmd cmd = {.kind = CODEC_CMD_DATA, .data = from, .end = end};
     enum codec_room room = command(stream, &cmd);
     stream->out_bytes += before - from->len;
+    if (room == CODEC_FULL && stream->channel->out.len >= CHANNEL_OUT_HIGH) {
+        return block(stream); /* the codec stopped at its own mark: no WINDOW event follows */
+    }
     return room;
 }
 
