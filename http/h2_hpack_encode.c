@@ -339,7 +339,7 @@ uint8_t *hpack_encode_field(struct hpack_encoder *encoder, uint8_t *at, const st
         lower_name(&copy.name, lower);
         return encode(encoder, at, &copy);
     }
-    at = write_int(at, 0x00, 4, 0);
+    at = write_int(at, field->no_index ? 0x10 : 0x00, 4, 0);
     at = write_int(at, 0x00, 7, field->name.len);
     for (size_t i = 0; i < field->name.len; i++) {
         *at++ = slice_lower(field->name.at[i]);

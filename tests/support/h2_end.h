@@ -13,8 +13,6 @@
 #include "http/h2.h"
 #include "http/h2_frame.h"
 
-#define H2_END_TEXT (1 << 18)
-
 struct h2_end {
     struct h2_options options;
     struct h2_pool *pool;
@@ -25,9 +23,13 @@ struct h2_end {
     size_t tail_len;
     char *text; /* events since the last clear */
     size_t text_len;
+    size_t text_room;
+    void (*on_event)(struct h2_end *, const struct codec_event *); /* may be null */
+    void *owner;                                                   /* of the test */
     uint32_t data_stream; /* a DATA line is open for this stream */
     uint32_t last_head;   /* stream of the last HEAD event */
     bool keep_window;     /* do not give DATA back */
+    bool quiet;           /* write no text */
     bool bad;
     uint64_t data_bytes;
     unsigned heads, resets, refused, ends;
@@ -40,7 +42,8 @@ static inline void h2_end_init(struct h2_end *end, const struct h2_options *opti
     end->codec = h2_new(end->pool, &end->options);
     buf_pool_init(&end->bufs, 4);
     buf_init(&end->out, &end->bufs);
-    end->text = NEW_ARRAY(char, H2_END_TEXT);
+    end->text_room = 4096;
+    end->text = NEW_ARRAY(char, end->text_room);
 }
 
 static inline void h2_end_fini(struct h2_end *end)
@@ -55,13 +58,20 @@ static inline void h2_end_fini(struct h2_end *end)
 
 PRINTF_LIKE(2, 3) static inline void h2_end_say(struct h2_end *end, const char *format, ...)
 {
-    va_list args;
-    va_start(args, format);
-    size_t room = H2_END_TEXT - end->text_len;
-    int len = vsnprintf(end->text + end->text_len, room, format, args);
-    va_end(args);
-    CHECK(len >= 0);
-    end->text_len += (size_t)len < room ? (size_t)len : room - 1;
+    while (!end->quiet) {
+        va_list args;
+        va_start(args, format);
+        size_t room = end->text_room - end->text_len;
+        int len = vsnprintf(end->text + end->text_len, room, format, args);
+        va_end(args);
+        CHECK(len >= 0);
+        if ((size_t)len < room) {
+            end->text_len += (size_t)len;
+            return;
+        }
+        end->text_room = (end->text_room + (size_t)len) * 2;
+        end->text = mem_resize(end->text, end->text_room);
+    }
 }
 
 static inline void h2_end_clear(struct h2_end *end)
@@ -69,6 +79,22 @@ static inline void h2_end_clear(struct h2_end *end)
     end->text_len = 0;
     end->text[0] = '\0';
     end->data_stream = 0;
+}
+
+/* Body bytes; those that are not visible as dots. */
+static inline void h2_end_body(struct h2_end *end, struct slice bytes)
+{
+    char part[256];
+    while (bytes.len > 0 && !end->quiet) {
+        size_t len = bytes.len < sizeof part - 1 ? bytes.len : sizeof part - 1;
+        for (size_t i = 0; i < len; i++) {
+            uint8_t c = bytes.at[i];
+            part[i] = (char)(c >= ' ' && c < 0x7f ? c : '.');
+        }
+        part[len] = '\0';
+        h2_end_say(end, "%s", part);
+        bytes = slice_from(bytes, len);
+    }
 }
 
 static inline void h2_end_headers(struct h2_end *end, const struct headers *headers)
@@ -134,7 +160,7 @@ static inline void h2_end_event(struct h2_end *end, const struct codec_event *ev
             end->data_stream = ev->stream;
         }
         end->data_bytes += ev->data.len;
-        h2_end_say(end, "%.*s", SLICE_ARG(ev->data));
+        h2_end_body(end, ev->data);
         if (!end->keep_window && ev->data.len > 0) {
             (void)h2_end_write(end, (struct codec_cmd){.kind = CODEC_CMD_CONSUMED,
                                                        .stream = ev->stream,
@@ -188,6 +214,9 @@ static inline void h2_end_present(struct h2_end *end, struct slice bytes)
     enum codec_step step;
     while ((step = codec_read(end->codec, &in, &ev)) == CODEC_EVENT) {
         h2_end_event(end, &ev);
+        if (end->on_event != NULL) {
+            end->on_event(end, &ev);
+        }
     }
     if (step == CODEC_BAD) {
         if (!end->bad) {

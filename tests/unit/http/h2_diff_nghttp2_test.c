@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#define TEXT_MAX (1 << 18)
+#define TEXT_MAX (1 << 21)
 
 static uint32_t next(uint64_t *seed)
 {
@@ -364,14 +364,17 @@ static void put_block(struct wire *wire, uint32_t stream, bool end, const nghttp
               len - second);
 }
 
-static size_t some_fields(struct wire *wire, nghttp2_nv *nv, char (*values)[64], size_t room)
+/* Of the fields that the proxy knows, we drop from trailers what may only stand in a head; the
+ * first names are no such fields. */
+static size_t some_fields(struct wire *wire, nghttp2_nv *nv, char (*values)[64], size_t room,
+                          bool trailers)
 {
-    static const char *const names[] = {"accept", "cookie",      "x-request-id",   "user-agent",
-                                        "x-a",    "grpc-status", "x-nobody-knows", "via"};
+    static const char *const names[] = {"x-a",          "grpc-status", "x-nobody-knows", "accept",
+                                        "x-request-id", "user-agent",  "cookie",         "via"};
     size_t count = next(&wire->seed) % room;
     for (size_t i = 0; i < count; i++) {
         (void)snprintf(values[i], 64, "v%u", next(&wire->seed) % 30);
-        nv[i] = pair_of(names[next(&wire->seed) % COUNT_OF(names)], values[i]);
+        nv[i] = pair_of(names[next(&wire->seed) % (trailers ? 4 : COUNT_OF(names))], values[i]);
     }
     return count;
 }
@@ -428,11 +431,16 @@ static void put_request(struct wire *wire, uint32_t stream, unsigned fault)
     if (told || fault == 1) {
         nv[count++] = pair_of("content-length", length);
     }
-    count += some_fields(wire, nv + count, values, 20);
+    count += some_fields(wire, nv + count, values, 20, false);
     put_block(wire, stream, body == 0 && !trailers, nv, count);
-    put_body(wire, stream, body, !trailers);
+    /* A body that is too short is seen at its last frame by us, behind it by nghttp2. */
+    bool apart = fault == 1 && body > 0 && !trailers;
+    put_body(wire, stream, body, !trailers && !apart);
+    if (apart) {
+        put_frame(wire, H2_FRAME_DATA, H2_FLAG_END_STREAM, stream, NULL, 0);
+    }
     if (trailers) {
-        count = some_fields(wire, nv, values, 5);
+        count = some_fields(wire, nv, values, 5, true);
         nv[count++] = pair_of("x-trailer", "t");
         put_block(wire, stream, true, nv, count);
     }
@@ -441,7 +449,7 @@ static void put_request(struct wire *wire, uint32_t stream, unsigned fault)
 static void put_noise(struct wire *wire)
 {
     uint8_t setting[6];
-    switch (next(&wire->seed) % 6) {
+    switch (next(&wire->seed) % 5) {
     case 0:
         put_frame(wire, H2_FRAME_PING, 0, 0, "12345678", 8);
         break;
@@ -455,11 +463,8 @@ static void put_noise(struct wire *wire)
     case 3:
         put_word(wire, H2_FRAME_WINDOW_UPDATE, 0, 1 + next(&wire->seed) % 1000);
         break;
-    case 4:
-        put_frame(wire, 0x55, 0xff, next(&wire->seed) % 9, "unknown", 7);
-        break;
     default:
-        put_frame(wire, H2_FRAME_GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0debug", 13);
+        put_frame(wire, 0x55, 0xff, next(&wire->seed) % 9, "unknown", 7);
         break;
     }
 }
@@ -535,6 +540,8 @@ static void generate(struct wire *wire, uint64_t seed)
     }
     if (one_in(&wire->seed, 3)) {
         put_fatal(wire, stream);
+    } else if (one_in(&wire->seed, 3)) {
+        put_frame(wire, H2_FRAME_GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0debug", 13);
     }
     nghttp2_hd_deflate_del(wire->deflater);
 }
@@ -570,8 +577,14 @@ static void same_bytes_in_same_events(void **state)
             from = wire->piece[i];
         }
         if (strcmp(seen.text, theirs.seen.text) != 0 || seen.failed != theirs.seen.failed) {
-            print_message("seed %u\nours (%u):%s\n\nnghttp2 (%u):%s\n", (unsigned)seed, seen.failed,
-                          seen.text, theirs.seen.failed, theirs.seen.text);
+            size_t same = 0;
+            while (seen.text[same] != '\0' && seen.text[same] == theirs.seen.text[same]) {
+                same++;
+            }
+            same = same > 100 ? same - 100 : 0;
+            print_message("seed %u\nours (%u):...%.300s\n", (unsigned)seed, seen.failed,
+                          seen.text + same);
+            print_message("nghttp2 (%u):...%.300s\n", theirs.seen.failed, theirs.seen.text + same);
             fail();
         }
         failed += seen.failed != 0;
