@@ -593,6 +593,8 @@ static struct tls_conn *tls_new(struct net_conn **net, struct tls_keys *keys,
     struct error err = {{0}};
     if (!tls_context_equip(context, keys, tls->ssl, &tls->handshake->trust, &err)) {
         fail_as(tls, err.text);
+    } else if (demand->identity.len + demand->uid.len > 0 && tls->handshake->trust == NULL) {
+        fail_as(tls, "an identity is demanded of a peer that is not to be verified");
     }
     return tls;
 }

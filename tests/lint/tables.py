@@ -40,8 +40,7 @@ RANKS = {
     ),
 }
 
-_TLS = ("base/tls*.c", "base/conn*.c", "base/spiffe*.c", "base/crypto*.c", "base/client_hello*.c",
-        "control/serve/ca*.c")
+_TLS = ("base/tls*.c", "base/conn*.c", "base/spiffe*.c", "base/crypto*.c", "control/serve/ca*.c")
 _PROTOBUF = ("xds/*", "policy/translate*", "sidecar/config/*", "control/*")
 
 # Headers of libraries, and the only files that may include them. A library stops at its row.

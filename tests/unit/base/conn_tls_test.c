@@ -461,6 +461,10 @@ static void a_peer_that_is_not_verified_has_no_name(void **state)
     pair_connect(&pair, &no_limits, NULL);
     assert_open(&pair);
     assert_null(conn_peer(pair.conns[CLIENT]));
+    pair_disconnect(&pair);
+    pair_connect(&pair, &no_limits, &(struct tls_client){.identity = SLICE(SERVER_ID)});
+    assert_int_equal(conn_handshake(pair.conns[CLIENT], &pair.errors[CLIENT]), IO_RESET);
+    assert_non_null(strstr(pair.errors[CLIENT].text, "not to be verified"));
     pair_fini(&pair);
     test_ca_free(&other);
 }
