@@ -65,6 +65,13 @@ static bool has_routes(enum model_protocol protocol)
            protocol == MODEL_PROTOCOL_HTTP2;
 }
 
+/* HTTP, by declaration or by a rule, never becomes opaque, so it needs no cluster for that. */
+static bool may_be_opaque(DESTINATION(Destination__Protocol) protocol)
+{
+    return protocol != DESTINATION_IS(PROTOCOL__HTTP1) &&
+           protocol != DESTINATION_IS(PROTOCOL__HTTP2);
+}
+
 /* ---- a service ---- */
 
 static void cluster_give(struct translation *t, DESTINATION(Destination) * answer,
@@ -131,11 +138,13 @@ static DESTINATION(Destination) * service_answer(struct translation *t, const st
     }
     answer->protocol = protocol_of(place->port->protocol, ruled);
 
-    struct route_cluster plain = {*place, NULL, cluster_name_of(arena, place, NULL)};
-    if (!clusters_have(&clusters, plain.name)) {
-        ARRAY_PUSH(arena, clusters.at, clusters.count, plain);
+    if (may_be_opaque(answer->protocol)) {
+        struct route_cluster plain = {*place, NULL, cluster_name_of(arena, place, NULL)};
+        if (!clusters_have(&clusters, plain.name)) {
+            ARRAY_PUSH(arena, clusters.at, clusters.count, plain);
+        }
+        answer->default_cluster = pb_text(arena, plain.name);
     }
-    answer->default_cluster = pb_text(arena, plain.name);
     for (size_t i = 0; i < clusters.count; i++) {
         cluster_give(t, answer, &clusters.at[i]);
     }
@@ -174,7 +183,9 @@ static DESTINATION(Destination) *
 
     CLUSTER(Cluster) *cluster = make_workload_cluster(t, workload, port, served);
     ARRAY_PUSH(arena, answer->clusters, answer->n_clusters, cluster);
-    answer->default_cluster = pb_text(arena, cluster->name);
+    if (may_be_opaque(answer->protocol)) {
+        answer->default_cluster = pb_text(arena, cluster->name);
+    }
     if (has_routes(protocol)) {
         ROUTE(RouteConfiguration) *table =
             MESSAGE(arena, envoy__config__route__v3__route_configuration);

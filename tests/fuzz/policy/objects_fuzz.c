@@ -48,7 +48,7 @@ static void check_destination(const void *message)
 {
     const Pillion__Config__V1__Destination *answer = message;
     CHECK(answer->outcome != PILLION__CONFIG__V1__DESTINATION__OUTCOME__UNSPECIFIED);
-    CHECK(answer->n_clusters == 0 || destination_has(answer, answer->default_cluster));
+    CHECK(answer->default_cluster[0] == '\0' || destination_has(answer, answer->default_cluster));
     if (answer->routes_case != PILLION__CONFIG__V1__DESTINATION__ROUTES_ROUTE_CONFIG) {
         return;
     }
