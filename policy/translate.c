@@ -163,8 +163,12 @@ static const void *routes_make(struct translation *t, const char *name,
 {
     struct place place;
     (void)result;
-    return place_cut(t, name, &place) ? make_routes(t, &place, TRANSLATE_FORM_NAMED, NULL, NULL)
-                                      : NULL;
+    if (!place_cut(t, name, &place)) {
+        return NULL;
+    }
+    ROUTE(RouteConfiguration) *table = make_routes(t, &place, TRANSLATE_FORM_NAMED, NULL, NULL);
+    table->name = pb_text(t->arena, name); /* a resource has the name that it was asked by */
+    return table;
 }
 
 static const void *cluster_make(struct translation *t, const char *name,
