@@ -1,5 +1,6 @@
 #include "sidecar/config/snapshot.h"
 
+#include "base/alloc.h"
 #include "base/regex.h"
 
 struct snapshot_regex {
@@ -7,19 +8,23 @@ struct snapshot_regex {
     struct regex *regex;
 };
 
-void snapshot_init(struct snapshot *snapshot)
+struct snapshot *snapshot_new(void)
 {
+    struct snapshot *snapshot = NEW(struct snapshot);
     arena_init(&snapshot->arena, NULL);
-    snapshot->regexes = NULL;
+    return snapshot;
 }
 
-void snapshot_fini(struct snapshot *snapshot)
+void snapshot_free(struct snapshot **snapshot)
 {
-    for (struct snapshot_regex *link = snapshot->regexes; link != NULL; link = link->next) {
+    if (*snapshot == NULL) {
+        return;
+    }
+    for (struct snapshot_regex *link = (*snapshot)->regexes; link != NULL; link = link->next) {
         regex_free(&link->regex);
     }
-    snapshot->regexes = NULL;
-    arena_fini(&snapshot->arena);
+    arena_fini(&(*snapshot)->arena);
+    FREE(*snapshot);
 }
 
 const struct regex *snapshot_take_regex(struct snapshot *snapshot, struct regex **regex)

@@ -28,9 +28,9 @@ struct snapshot {
     struct snapshot_regex *regexes;
 };
 
-void snapshot_init(struct snapshot *snapshot);
+struct snapshot *snapshot_new(void) MUST_USE;
 /* Frees the tree and every regular expression in it. */
-void snapshot_fini(struct snapshot *snapshot);
+void snapshot_free(struct snapshot **snapshot);
 /* Takes a compiled expression over; what is returned lives as long as the snapshot. */
 const struct regex *snapshot_take_regex(struct snapshot *snapshot, struct regex **regex);
 
@@ -235,7 +235,8 @@ struct retry_policy {
     const struct header_match *headers; /* retriable_headers */
     uint16_t code_count;
     uint16_t header_count;
-    bool avoid_tried; /* previous_hosts; always so for the free retries */
+    bool avoid_tried;    /* previous_hosts; always so for the free retries */
+    bool leave_priority; /* previous_priorities: prefer endpoints of priorities not tried yet */
 };
 
 enum hash_policy_kind {
@@ -382,7 +383,7 @@ struct route_table {
     uint32_t suffix_count;
     uint32_t prefix_count;
     uint32_t cluster_count;
-    uint32_t split_count; /* routes with more than one target */
+    uint32_t split_count; /* weighted routes */
     int64_t any;          /* virtual host of the domain "*"; -1: none */
     bool ignore_port;     /* a port in Host does not count */
 };
