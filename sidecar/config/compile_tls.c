@@ -22,10 +22,10 @@ static bool version_of(struct compiler *c, const char *field, TLS(TlsParameters_
         *out = absent;
         return true;
     case TLS_IS(TLS_PARAMETERS__TLS_PROTOCOL__TLSv1_2):
-        *out = TLS_VERSION_1_2;
+        *out = TLS_PROTOCOL_1_2;
         return true;
     case TLS_IS(TLS_PARAMETERS__TLS_PROTOCOL__TLSv1_3):
-        *out = TLS_VERSION_1_3;
+        *out = TLS_PROTOCOL_1_3;
         return true;
     default:
         return compile_refuse(c, field, "only TLSv1_2 and TLSv1_3 are supported");
@@ -51,14 +51,14 @@ static bool tls_parameters(struct compiler *c, const TLS(TlsParameters) * parame
                            struct tls_config *out)
 {
     /* Envoy's defaults (tls common.proto); the mesh's own contexts say 1.3. */
-    uint8_t most = out->server ? TLS_VERSION_1_3 : TLS_VERSION_1_2;
-    out->min_version = TLS_VERSION_1_2;
+    uint8_t most = out->server ? TLS_PROTOCOL_1_3 : TLS_PROTOCOL_1_2;
+    out->min_version = TLS_PROTOCOL_1_2;
     out->max_version = most;
     if (parameters == NULL) {
         return true;
     }
     if (!version_of(c, "tls_minimum_protocol_version", parameters->tls_minimum_protocol_version,
-                    TLS_VERSION_1_2, &out->min_version) ||
+                    TLS_PROTOCOL_1_2, &out->min_version) ||
         !version_of(c, "tls_maximum_protocol_version", parameters->tls_maximum_protocol_version,
                     most, &out->max_version)) {
         return false;

@@ -1,10 +1,17 @@
 #pragma once
 /* For tests: configuration written as JSON, with ' for " so that it can stand in C. */
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/json.h"
 #include "sidecar/config/compile.h"
 #include "xds/decode.h"
 #include "xds/json.h"
+
+#include <cmocka.h>
 
 static inline json_t *config_json(const char *text)
 {

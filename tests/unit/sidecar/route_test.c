@@ -70,19 +70,20 @@ static const char *get(const struct compiled *table, const char *authority, cons
     "{'name':'" name "','domains':[" domains "],'routes':[{'name':'" name                          \
     "','match':{'prefix':'/'},'route':{'cluster':'c'}}]}"
 
-/* clang-format off: the JSON is laid out by hand */
+/* The JSON is laid out by hand. */
+/* clang-format off */
 
 static void domains_have_envoys_precedence(void **state)
 {
     (void)state;
     struct compiled table = config_good(
         XDS_RESOURCE_ROUTES, "t",
-        "{'name':'t','virtual_hosts':[" HOST("any", "'*'") "," HOST("exact", "'A.example.com'") "," HOST(
-            "short",
-            "'*.com'") "," HOST("long",
-                                "'*.example.com'") "," HOST("dash",
-                                                            "'*-x.example.com'") "," HOST("prefix",
-                                                                                          "'a.*'") "]}");
+        "{'name':'t','virtual_hosts':[" HOST("any", "'*'") ","
+        HOST("exact", "'A.example.com'") ","
+        HOST("short", "'*.com'") ","
+        HOST("long", "'*.example.com'") ","
+        HOST("dash", "'*-x.example.com'") ","
+        HOST("prefix", "'a.*'") "]}");
     assert_string_equal(get(&table, "a.example.com", "/"), "exact");
     assert_string_equal(get(&table, "a.EXAMPLE.com", "/"), "exact");
     assert_string_equal(get(&table, "b.example.com", "/"), "long");
@@ -102,7 +103,8 @@ static void the_port_counts_unless_told(void **state)
     (void)state;
     struct compiled strict =
         config_good(XDS_RESOURCE_ROUTES, "t",
-                    "{'name':'t','virtual_hosts':[" HOST("a", "'a'") "," HOST("b", "'b:80'") "]}");
+                    "{'name':'t','virtual_hosts':[" HOST("a", "'a'") ","
+        HOST("b", "'b:80'") "]}");
     assert_string_equal(get(&strict, "a", "/"), "a");
     assert_string_equal(get(&strict, "a:80", "/"), "");
     assert_string_equal(get(&strict, "b:80", "/"), "b");
@@ -110,7 +112,8 @@ static void the_port_counts_unless_told(void **state)
     struct compiled loose =
         config_good(XDS_RESOURCE_ROUTES, "t",
                     "{'name':'t','ignore_port_in_host_matching':true,'virtual_hosts':[" HOST(
-                        "a", "'a'") "," HOST("v6", "'[::1]'") "]}");
+                        "a", "'a'") ","
+        HOST("v6", "'[::1]'") "]}");
     assert_string_equal(get(&loose, "a:8080", "/"), "a");
     assert_string_equal(get(&loose, "a", "/"), "a");
     assert_string_equal(get(&loose, "[::1]:8080", "/"), "v6");
@@ -125,21 +128,19 @@ static void the_port_counts_unless_told(void **state)
 static void paths_match_as_written(void **state)
 {
     (void)state;
-    struct compiled
-        table =
-            config_good(
-                XDS_RESOURCE_ROUTES, "t",
-                TABLE(
-                    ROUTE("exact", "'path':'/exact'") "," ROUTE("fold", "'path':'/"
-                                                                        "Fold','case_sensitive':"
-                                                                        "false") "," ROUTE(
-                        "segment",
-                        "'path_separated_prefix':'/seg'") "," ROUTE("regex",
-                                                                    "'safe_regex':{'regex':'/"
-                                                                    "r[0-9]+'}") "," ROUTE("prefix",
-                                                                                           "'prefix"
-                                                                                           "':'/"
-                                                                                           "p'")));
+    struct compiled table = config_good(
+        XDS_RESOURCE_ROUTES, "t",
+        TABLE(ROUTE("exact", "'path':'/exact'") ","
+        ROUTE("fold", "'path':'/"
+            "Fold','case_sensitive':"
+            "false") ","
+        ROUTE("segment", "'path_separated_prefix':'/seg'") ","
+        ROUTE("regex", "'safe_regex':{'regex':'"
+            "/"
+            "r[0-9]+'}") ","
+        ROUTE("prefix", "'prefix"
+            "':'/"
+            "p'")));
     static const struct {
         const char *path;
         const char *route;
@@ -174,7 +175,8 @@ static void connect_needs_its_own_matcher(void **state)
     (void)state;
     struct compiled table = config_good(
         XDS_RESOURCE_ROUTES, "t",
-        TABLE(ROUTE("tunnel", "'connect_matcher':{}") "," ROUTE("rest", "'prefix':'/'")));
+        TABLE(ROUTE("tunnel", "'connect_matcher':{}") ","
+        ROUTE("rest", "'prefix':'/'")));
     struct request request;
     request_init(&request, "CONNECT", "h:80", "");
     request.message.connect = true;
@@ -256,10 +258,10 @@ static void repeated_lines_match_one_by_one(void **state)
     (void)state;
     struct compiled table = config_good(
         XDS_RESOURCE_ROUTES, "t",
-        TABLE(ROUTE("no",
-                    "'prefix':'/','headers':[{'name':'x','string_match':{'exact':'b'},"
-                    "'invert_match':true}]") "," ROUTE("yes", "'prefix':'/','headers':[{'name':'x',"
-                                                              "'string_match':{'exact':'b'}}]")));
+        TABLE(ROUTE("no", "'prefix':'/','headers':[{'name':'x','string_match':{'exact':'b'},"
+                    "'invert_match':true}]") ","
+        ROUTE("yes", "'prefix':'/','headers':[{'name':'x',"
+            "'string_match':{'exact':'b'}}]")));
     struct request request;
     request_init(&request, "GET", "h", "/");
     add(&request, "x", "a");
@@ -275,18 +277,18 @@ static void query_and_grpc(void **state)
     (void)state;
     struct compiled table = config_good(
         XDS_RESOURCE_ROUTES, "t",
-        TABLE(ROUTE("value",
-                    "'prefix':'/','query_parameters':[{'name':'v',"
-                    "'string_match':{'exact':'a%20b'}}]") "," ROUTE("there", "'prefix':'/"
-                                                                             "','query_parameters':"
-                                                                             "[{'name':'p',"
-                                                                             "'present_match':true}"
-                                                                             "]") "," ROUTE("grpc",
-                                                                                            "'prefi"
-                                                                                            "x':'/"
-                                                                                            "','"
-                                                                                            "grpc':"
-                                                                                            "{}")));
+        TABLE(ROUTE("value", "'prefix':'/','query_parameters':[{'name':'v',"
+                    "'string_match':{'exact':'a%20b'}}]") ","
+        ROUTE("there", "'prefix':'/"
+            "','query_parameters':"
+            "[{'name':'p',"
+            "'present_match':true}"
+            "]") ","
+        ROUTE("grpc", "'prefi"
+            "x':'/"
+            "','"
+            "grpc':"
+            "{}")));
     assert_string_equal(get(&table, "h", "/?v=a%20b"), "value");
     assert_string_equal(get(&table, "h", "/?x=1&v=a%20b&y"), "value");
     assert_string_equal(get(&table, "h", "/?v=a b"), "");
@@ -420,38 +422,37 @@ static void assert_chain(const struct compiled *listener, const struct connectio
 static void permissive_chains(void **state)
 {
     (void)state;
-    struct compiled listener =
-        config_good(
-            XDS_RESOURCE_LISTENER, "l",
-            LISTENER(
-                CHAIN("mesh",
-                      "'destination_port':8000,'transport_protocol':'tls',"
-                      "'application_protocols':['pillion-h2']") "," CHAIN("own-tls",
-                                                                          "'destination_port':8000,"
-                                                                          "'transport_protocol':'"
-                                                                          "tls'") "," CHAIN("http",
-                                                                                            "'desti"
-                                                                                            "nation"
-                                                                                            "_port'"
-                                                                                            ":8000,"
-                                                                                            "'trans"
-                                                                                            "port_"
-                                                                                            "protoc"
-                                                                                            "ol':'"
-                                                                                            "raw_"
-                                                                                            "buffer"
-                                                                                            "','"
-                                                                                            "applic"
-                                                                                            "ation_"
-                                                                                            "protoc"
-                                                                                            "ols':"
-                                                                                            "['"
-                                                                                            "http/"
-                                                                                            "1.1','"
-                                                                                            "h2c']") "," CHAIN("tcp",
-                                                                                                               "'destination_port':8000,'transport_protocol':'raw_buffer'") "," CHAIN("any-tls",
-                                                                                                                                                                                      "'transport_protocol':'tls'") "," CHAIN("blackhole",
-                                                                                                                                                                                                                              "'destination_port':15006")));
+    struct compiled listener = config_good(
+        XDS_RESOURCE_LISTENER, "l",
+        LISTENER(CHAIN(
+            "mesh",
+            "'destination_port':8000,'transport_protocol':'tls',"
+            "'application_protocols':['pillion-h2']") ","
+        CHAIN("own-tls", "'destination_port':8000,"
+            "'transport_protocol':'"
+            "tls'") ","
+        CHAIN("http", "'desti"
+            "nation"
+            "_port'"
+            ":8000,"
+            "'trans"
+            "port_"
+            "protoc"
+            "ol':'"
+            "raw_"
+            "buffer"
+            "','"
+            "applic"
+            "ation_"
+            "protoc"
+            "ols':"
+            "['"
+            "http/"
+            "1.1','"
+            "h2c']") ","
+        CHAIN("tcp", "'destination_port':8000,'transport_protocol':'raw_buffer'") ","
+        CHAIN("any-tls", "'transport_protocol':'tls'") ","
+        CHAIN("blackhole", "'destination_port':15006")));
     static const struct connection rows[] = {
         {"10.0.0.1:8000", "10.0.0.9:5", "", "tls", {"pillion-h2"}, "mesh"},
         {"10.0.0.1:8000", "10.0.0.9:5", "", "tls", {"h2", "pillion-h2"}, "mesh"},
@@ -475,22 +476,79 @@ static void levels_do_not_backtrack(void **state)
     (void)state;
     struct compiled listener = config_good(
         XDS_RESOURCE_LISTENER, "l",
-        LISTENER(CHAIN("wide", "'prefix_ranges':[{'address_prefix':'10.0.0.0','prefix_len':8}]") "," CHAIN(
-            "narrow",
-            "'prefix_ranges':[{'address_prefix':'10.1.0.0','prefix_len':16}],"
-            "'transport_protocol':'tls'") "," CHAIN("one", "'prefix_ranges':[{'address_prefix':'10."
-                                                           "1.1.1'}],'server_names':['a.b','*.c.d',"
-                                                           "'*.d']") "," CHAIN("local",
-                                                                               "'prefix_ranges':[{'"
-                                                                               "address_prefix':'"
-                                                                               "10.2.0.0','prefix_"
-                                                                               "len':16}],'source_"
-                                                                               "type':"
-                                                                               "'SAME_IP_OR_"
-                                                                               "LOOPBACK'") "," CHAIN("from",
-                                                                                                      "'prefix_ranges':[{'address_prefix':'10.2.0.0','prefix_len':16}],"
-                                                                                                      "'source_prefix_ranges':[{'address_prefix':'10.9.0.0','prefix_len':16}],"
-                                                                                                      "'source_ports':[77]")));
+        LISTENER(CHAIN("wide", "'prefix_ranges':[{'address_prefix':'10.0.0.0','prefix_len':8}]") ","
+        CHAIN("narrow", "'prefix_ranges':[{'address_prefix':'10.1.0.0','prefix_len':16}],"
+            "'transport_protocol':'tls'") ","
+        CHAIN("one", "'prefix_ranges':[{'address_prefix':'10."
+            "1.1.1'}],'server_names':['a.b','*.c.d',"
+            "'*.d']") ","
+        CHAIN("local", "'prefix_ranges':[{'"
+            "address_prefix':'"
+            "10.2.0.0','prefix_"
+            "len':16}],'source_"
+            "type':"
+            "'SAME_IP_OR_"
+            "LOOPBACK'") ","
+        CHAIN("fro"
+            "m",
+            "'pr"
+            "efi"
+            "x_"
+            "ran"
+            "ges"
+            "':["
+            "{'"
+            "add"
+            "res"
+            "s_"
+            "pre"
+            "fix"
+            "':'"
+            "10."
+            "2."
+            "0."
+            "0',"
+            "'pr"
+            "efi"
+            "x_"
+            "len"
+            "':"
+            "16}"
+            "],"
+            "'so"
+            "urc"
+            "e_"
+            "pre"
+            "fix"
+            "_ra"
+            "nge"
+            "s':"
+            "[{'"
+            "add"
+            "res"
+            "s_"
+            "pre"
+            "fix"
+            "':'"
+            "10."
+            "9."
+            "0."
+            "0',"
+            "'pr"
+            "efi"
+            "x_"
+            "len"
+            "':"
+            "16}"
+            "],"
+            "'so"
+            "urc"
+            "e_"
+            "por"
+            "ts'"
+            ":["
+            "77"
+            "]")));
     static const struct connection rows[] = {
         {"10.3.0.1:1", "10.0.0.9:5", "", "raw_buffer", {NULL}, "wide"},
         {"10.1.2.1:1", "10.0.0.9:5", "", "tls", {NULL}, "narrow"},
