@@ -571,6 +571,14 @@ static struct handshake *handshake_new(const struct tls_demand *demand)
     return handshake;
 }
 
+/* A connection that cannot be begun: its handshake says why. The first reason stands. */
+static void refuse(struct tls_conn *tls, const char *text)
+{
+    if (tls->state != TLS_STATE_FAILED) {
+        fail_as(tls, text);
+    }
+}
+
 static struct tls_conn *tls_new(struct net_conn **net, struct tls_keys *keys,
                                 struct tls_context *context, const struct tls_demand *demand)
 {
@@ -592,26 +600,40 @@ static struct tls_conn *tls_new(struct net_conn **net, struct tls_keys *keys,
     SSL_set_bio(tls->ssl, bio, bio);
     struct error err = {{0}};
     if (!tls_context_equip(context, keys, tls->ssl, &tls->handshake->trust, &err)) {
-        fail_as(tls, err.text);
+        refuse(tls, err.text);
     } else if (demand->identity.len + demand->uid.len > 0 && tls->handshake->trust == NULL) {
-        fail_as(tls, "an identity is demanded of a peer that is not to be verified");
+        refuse(tls, "an identity is demanded of a peer that is not to be verified");
     }
     return tls;
 }
 
-/* Offers the protocols of the connection instead of its context's. */
-static void offer_alpn(SSL *ssl, const struct slice *names, size_t count)
+/* Offers the protocols of the connection instead of its context's; false where they are none. */
+static bool offer_alpn(SSL *ssl, const struct slice *names, size_t count)
 {
     uint8_t list[1024];
     size_t len = 0;
     for (size_t i = 0; i < count; i++) {
-        CHECK(names[i].len > 0 && names[i].len <= UINT8_MAX);
-        CHECK(len + 1 + names[i].len <= sizeof list);
+        if (names[i].len == 0 || names[i].len > UINT8_MAX || len + 1 + names[i].len > sizeof list) {
+            return false;
+        }
         list[len++] = (uint8_t)names[i].len;
         (void)memcpy(list + len, names[i].at, names[i].len);
         len += names[i].len;
     }
     CHECK(SSL_set_alpn_protos(ssl, list, (unsigned)len) == 0);
+    return true;
+}
+
+/* False where it is no name of a host (RFC 6066 3). */
+static bool name_server(SSL *ssl, struct slice sni)
+{
+    char name[256];
+    if (sni.len >= sizeof name || memchr(sni.at, 0, sni.len) != NULL) {
+        return false;
+    }
+    (void)memcpy(name, sni.at, sni.len);
+    name[sni.len] = '\0';
+    return SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
 static struct conn *openssl_client(struct net_conn **net, const struct tls_client *how)
@@ -620,15 +642,12 @@ static struct conn *openssl_client(struct net_conn **net, const struct tls_clien
     struct tls_demand demand = {.identity = how->identity, .uid = how->uid};
     struct tls_conn *tls = tls_new(net, how->keys, how->context, &demand);
     SSL_set_connect_state(tls->ssl);
-    if (how->sni.len > 0) {
-        char name[256];
-        CHECK(how->sni.len < sizeof name);
-        (void)memcpy(name, how->sni.at, how->sni.len);
-        name[how->sni.len] = '\0';
-        CHECK(SSL_set_tlsext_host_name(tls->ssl, name) == 1);
+    /* What is wrong with the configuration ends the connection, not the process. */
+    if (how->sni.len > 0 && !name_server(tls->ssl, how->sni)) {
+        refuse(tls, "the server name is no name of a host");
     }
-    if (how->alpn_count > 0) {
-        offer_alpn(tls->ssl, how->alpn, how->alpn_count);
+    if (how->alpn_count > 0 && !offer_alpn(tls->ssl, how->alpn, how->alpn_count)) {
+        refuse(tls, "the protocols to offer are none, or too long");
     }
     return &tls->conn;
 }

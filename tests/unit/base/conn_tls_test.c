@@ -513,6 +513,25 @@ static void keys_that_have_not_come_yet(void **state)
     pair_fini(&pair);
 }
 
+static void names_that_cannot_be_sent(void **state)
+{
+    (void)state;
+    static const char long_text[2000] = "x";
+    const struct slice alpn[] = {slice_of(long_text, 256)};
+    const struct tls_client bad[] = {{.sni = slice_of(long_text, 256)},
+                                     {.sni = slice_of("a\0b", 3)},
+                                     {.alpn = alpn, .alpn_count = 1}};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        struct pair pair;
+        pair_init(&pair);
+        pair_connect(&pair, &no_limits, &bad[i]);
+        assert_int_equal(conn_handshake(pair.conns[CLIENT], &pair.errors[CLIENT]), IO_RESET);
+        assert_int_equal(strncmp(pair.errors[CLIENT].text, "the ", 4), 0);
+        assert_int_equal(pipe_net_waiting(pair.nets[SERVER]), 0);
+        pair_fini(&pair);
+    }
+}
+
 /* A server that answers without TLS, and a client that speaks without. */
 static void a_peer_that_speaks_no_tls(void **state)
 {
@@ -1010,6 +1029,7 @@ int main(void)
         cmocka_unit_test(no_version_in_common),
         cmocka_unit_test(tls_1_2_where_it_is_allowed),
         cmocka_unit_test(keys_that_have_not_come_yet),
+        cmocka_unit_test(names_that_cannot_be_sent),
         cmocka_unit_test(a_peer_that_speaks_no_tls),
         cmocka_unit_test(a_peer_that_leaves_in_the_handshake),
         cmocka_unit_test(a_new_certificate_for_new_connections),
