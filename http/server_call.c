@@ -13,6 +13,9 @@
 
 #define H2_NO_ERROR 0U
 #define H2_CANCEL   8U
+/* Of a request that was answered before its end; as in sidecar/exchange. */
+#define DISCARD_US    UINT64_C(1000000)
+#define DISCARD_BYTES (256U * 1024)
 
 /* ---- life ---- */
 
@@ -21,7 +24,8 @@ static void state_set(struct http_call *call, enum call_state to)
     static const uint8_t allowed[] = {
         [CALL_BODY] = 1U << CALL_HELD | 1U << CALL_SENDING | 1U << CALL_ENDED,
         [CALL_HELD] = 1U << CALL_SENDING | 1U << CALL_ENDED,
-        [CALL_SENDING] = 1U << CALL_ENDED,
+        [CALL_SENDING] = 1U << CALL_DISCARDING | 1U << CALL_ENDED,
+        [CALL_DISCARDING] = 1U << CALL_ENDED,
         [CALL_ENDED] = 0,
     };
     CHECK((allowed[call->state] & 1U << to) != 0);
@@ -73,6 +77,7 @@ static void lost(struct http_call *call)
     switch ((enum call_state)call->state) {
     case CALL_BODY:
     case CALL_SENDING:
+    case CALL_DISCARDING:
         end(call);
         break;
     case CALL_HELD:
@@ -95,26 +100,92 @@ void call_lose(struct http_call *call)
 
 static void arm_stall(struct http_call *call)
 {
-    call->sent_bytes = call->pipe.stream.out_bytes;
+    call->moved_bytes = call->pipe.stream.out_bytes;
     timer_set(call->loop, &call->timer, call->loop->now_us + call->options->stall_us);
 }
 
-/* The answer is complete. What still comes of the request is not wanted: HTTP/2 says so, HTTP/1
- * closes. */
+/* The answer is complete. An HTTP/1 connection whose request is not is of no more use. */
 static void answered(struct http_call *call)
 {
     struct stream *stream = &call->pipe.stream;
-    if (call->conn == NULL || stream->channel == NULL) {
-        return;
+    if (stream->channel != NULL) {
+        channel_push(stream->channel);
     }
-    channel_push(stream->channel);
-    if (stream->channel != NULL && !stream->in_end) {
-        if (stream->channel->codec->ops->multiplexes) {
-            stream_reset(stream, H2_NO_ERROR);
-        } else {
-            conn_close_after(call->conn);
+    if (stream->channel != NULL && !stream->in_end && call->conn != NULL) {
+        conn_close_after(call->conn);
+    }
+}
+
+static void discard(struct http_call *call)
+{
+    struct stream *stream = &call->pipe.stream;
+    size_t len = stream->in.len;
+    buf_consume(&stream->in, len);
+    stream_consumed(stream, len);
+    if (stream->in_end) {
+        end(call);
+    } else if (stream->in_bytes - call->moved_bytes > DISCARD_BYTES) {
+        stream_reset(stream, H2_NO_ERROR);
+        end(call);
+    }
+}
+
+/* What still comes of the request is not wanted. A gRPC client expects to be told so at once
+ * (RFC 9113 8.1); others may drop the answer when they read RST_STREAM beside it, so they get the
+ * time to stop by themselves. */
+static void after_answer(struct http_call *call)
+{
+    struct stream *stream = &call->pipe.stream;
+    if (stream->channel == NULL || stream->in_end || !stream->channel->codec->ops->multiplexes) {
+        end(call);
+    } else if (call->grpc) {
+        stream_reset(stream, H2_NO_ERROR);
+        end(call);
+    } else {
+        state_set(call, CALL_DISCARDING);
+        call->moved_bytes = stream->in_bytes;
+        timer_set(call->loop, &call->timer, call->loop->now_us + DISCARD_US);
+        discard(call);
+    }
+}
+
+/* For people who read HTTP/1. */
+static struct slice reason_of(uint16_t status)
+{
+    static const struct {
+        uint16_t status;
+        const char *reason;
+    } reasons[] = {
+        {100, "Continue"},
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {304, "Not Modified"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {422, "Unprocessable Content"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {503, "Service Unavailable"},
+        {505, "HTTP Version Not Supported"},
+    };
+    for (size_t i = 0; i < COUNT_OF(reasons); i++) {
+        if (reasons[i].status == status) {
+            return slice_of_text(reasons[i].reason);
         }
     }
+    return (struct slice){NULL, 0};
 }
 
 static struct message response(struct http_call *call, uint16_t status)
@@ -122,6 +193,7 @@ static struct message response(struct http_call *call, uint16_t status)
     return (struct message){.kind = MESSAGE_RESPONSE,
                             .version = MESSAGE_HTTP_1_1,
                             .status = status,
+                            .reason = reason_of(status),
                             .content_length = MESSAGE_LENGTH_UNKNOWN,
                             .keep_alive = call->conn != NULL && !conn_place(call->conn).closing};
 }
@@ -205,7 +277,7 @@ static bool pump_plain(struct http_call *call)
 static void pump(struct http_call *call)
 {
     if (call->grpc ? pump_grpc(call) : pump_plain(call)) {
-        end(call);
+        after_answer(call);
     }
 }
 
@@ -263,7 +335,7 @@ static void send_reply(struct http_call *call, const struct http_reply *reply)
         buf_clear(&call->pipe.out);
         stream_write_head(stream, &head, true);
         answered(call);
-        end(call);
+        after_answer(call);
         return;
     }
     head.has_body = true;
@@ -429,7 +501,10 @@ static void run_timer(struct http_call *call)
 {
     if (call->state == CALL_BODY) {
         refuse(call, 408, "the request took too long to come\n");
-    } else if (call->pipe.stream.out_bytes != call->sent_bytes) {
+    } else if (call->state == CALL_DISCARDING) {
+        stream_reset(&call->pipe.stream, H2_NO_ERROR);
+        end(call);
+    } else if (call->pipe.stream.out_bytes != call->moved_bytes) {
         arm_stall(call);
     } else {
         stream_reset(&call->pipe.stream, H2_CANCEL);
@@ -482,6 +557,9 @@ static void run(struct task *task)
         break;
     case CALL_SENDING:
         pump(call);
+        break;
+    case CALL_DISCARDING:
+        discard(call);
         break;
     case CALL_ENDED:
         break;
@@ -593,10 +671,7 @@ void call_begin(struct http_conn *conn, const struct codec_event *ev)
         return;
     }
     if (ev->message->expect_continue) {
-        struct message go_on = {.kind = MESSAGE_RESPONSE,
-                                .version = MESSAGE_HTTP_1_1,
-                                .status = 100,
-                                .content_length = MESSAGE_LENGTH_UNKNOWN};
+        struct message go_on = response(call, 100);
         stream_write_interim(&call->pipe.stream, &go_on);
         channel_push(call->pipe.stream.channel);
     }

@@ -14,6 +14,7 @@ struct http_conn;
     X(BODY, "the request is coming")                                                               \
     X(HELD, "a handler has it")                                                                    \
     X(SENDING, "the handler gave it back; the answer goes out")                                    \
+    X(DISCARDING, "HTTP/2: answered before the request's end, which is read away for a while")     \
     X(ENDED, "buried")
 
 enum call_state {
@@ -43,9 +44,9 @@ struct http_call {
     struct task *owner; /* the handler's; may be null */
     struct http_request request;
     struct buf body;
-    uint8_t *body_bytes; /* the whole body in one piece; null: none */
-    uint64_t sent_bytes; /* of the stream, when the timer was set */
-    struct slice text;   /* ENDING_DUE: for grpc-message */
+    uint8_t *body_bytes;  /* the whole body in one piece; null: none */
+    uint64_t moved_bytes; /* SENDING: sent when the timer was set; DISCARDING: come when it began */
+    struct slice text;    /* ENDING_DUE: for grpc-message */
     enum grpc_status status;
     uint32_t body_max;
     uint8_t state;  /* enum call_state */
