@@ -79,7 +79,8 @@ struct grpc_call *grpc_client_unary(struct grpc_client *client,
 /* Cancels it where it is still open. */
 void grpc_call_free(struct grpc_call **call);
 
-/* *message is borrowed until the next call with this one. Messages that came whole are given before
+/* *message is borrowed until the next call with this one, and no longer than this run of the
+ * caller's task. Messages that came whole are given before
  * CLOSED, after which status and text say how it ended. Never GRPC_NEXT_END. */
 enum grpc_next grpc_call_next(struct grpc_call *call, struct slice *message) MUST_USE;
 /* Queues a copy; false: GRPC_STREAM_BACKLOG bytes are waiting, nothing was queued, and the owner is

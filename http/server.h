@@ -145,7 +145,8 @@ const struct http_request *grpc_stream_get_request(const struct grpc_stream *str
 /* Posted for each message, at the client's end, when it leaves, and when sending may go on. Posted
  * at once too: what came earlier may be waiting. */
 void grpc_stream_set_owner(struct grpc_stream *stream, struct task *owner);
-/* *message is borrowed until the next call with this stream. While messages are not taken the
+/* *message is borrowed until the next call with this stream, and no longer than this run of the
+ * caller's task: what must last is copied. While messages are not taken the
  * client's window stays shut: at most a window's bytes wait. A message above the row's body_max
  * ends the stream with RESOURCE_EXHAUSTED (the caller sees CLOSED). */
 enum grpc_next grpc_stream_next(struct grpc_stream *stream, struct slice *message) MUST_USE;
