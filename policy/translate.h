@@ -47,8 +47,7 @@ void translate_node_init(struct translate_node *node, const struct model *model,
 
 enum translate_outcome {
     TRANSLATE_FOUND,
-    TRANSLATE_MISSING, /* nothing has that name: a negative answer */
-
+    TRANSLATE_MISSING,  /* nothing has that name: a negative answer */
     TRANSLATE_BAD_TYPE, /* not a type that is made here */
 };
 
