@@ -3,6 +3,7 @@
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
 
 #include "sidecar/config/compile_match.h"
+#include "sidecar/config/tls_make.h"
 
 #define TLS(type)            Envoy__Extensions__TransportSockets__Tls__V3__##type
 #define TLS_IS(name)         ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__##name
@@ -336,6 +337,18 @@ static bool downstream_of(struct compiler *c, const TLS(DownstreamTlsContext) * 
            compile_refuse(c, "require_client_certificate", "needs a validation context");
 }
 
+/* What does not load is refused with the configuration, not with the first connection. */
+static bool make_context(struct compiler *c, struct tls_config *config)
+{
+    struct error why = {.text = ""};
+    struct tls_context *context = tls_make(config, &why);
+    if (context == NULL) {
+        return compile_refuse(c, "common_tls_context", "%s", why.text);
+    }
+    config->context = snapshot_take_tls(c->out, &context);
+    return true;
+}
+
 bool compile_transport(struct compiler *c, const char *field, const CORE(TransportSocket) * socket,
                        bool server, const struct tls_config **out)
 {
@@ -356,6 +369,7 @@ bool compile_transport(struct compiler *c, const char *field, const CORE(Transpo
                                             : &TLS_DESCRIPTOR(upstream_tls_context))) {
         tls = ARENA_NEW(c->arena, struct tls_config);
         good = server ? downstream_of(c, message, tls) : upstream_of(c, message, tls);
+        good = good && make_context(c, tls);
     } else if (good && type->descriptor != &RAW_BUFFER) {
         good = compile_refuse(c, NULL, "%.200s cannot stand here", type->url);
     }

@@ -2,10 +2,16 @@
 
 #include "base/alloc.h"
 #include "base/regex.h"
+#include "base/tls.h"
 
 struct snapshot_regex {
     struct snapshot_regex *next;
     struct regex *regex;
+};
+
+struct snapshot_tls {
+    struct snapshot_tls *next;
+    struct tls_context *context;
 };
 
 struct snapshot *snapshot_new(void)
@@ -23,6 +29,9 @@ void snapshot_free(struct snapshot **snapshot)
     for (struct snapshot_regex *link = (*snapshot)->regexes; link != NULL; link = link->next) {
         regex_free(&link->regex);
     }
+    for (struct snapshot_tls *link = (*snapshot)->contexts; link != NULL; link = link->next) {
+        tls_context_unref(&link->context);
+    }
     arena_fini(&(*snapshot)->arena);
     FREE(*snapshot);
 }
@@ -36,4 +45,15 @@ const struct regex *snapshot_take_regex(struct snapshot *snapshot, struct regex 
     snapshot->regexes = link;
     *regex = NULL;
     return link->regex;
+}
+
+struct tls_context *snapshot_take_tls(struct snapshot *snapshot, struct tls_context **context)
+{
+    CHECK(*context != NULL);
+    struct snapshot_tls *link = ARENA_NEW(&snapshot->arena, struct snapshot_tls);
+    link->context = *context;
+    link->next = snapshot->contexts;
+    snapshot->contexts = link;
+    *context = NULL;
+    return link->context;
 }

@@ -26,13 +26,15 @@ struct tls_context; /* base/tls */
 struct snapshot {
     struct arena arena;
     struct snapshot_regex *regexes;
+    struct snapshot_tls *contexts;
 };
 
 struct snapshot *snapshot_new(void) MUST_USE;
-/* Frees the tree and every regular expression in it. */
+/* Frees the tree, every regular expression and every TLS context in it. */
 void snapshot_free(struct snapshot **snapshot);
 /* Takes a compiled expression over; what is returned lives as long as the snapshot. */
 const struct regex *snapshot_take_regex(struct snapshot *snapshot, struct regex **regex);
+struct tls_context *snapshot_take_tls(struct snapshot *snapshot, struct tls_context **context);
 
 /* The policy object that asked for something: filter_metadata["pillion.io"]. */
 struct origin {

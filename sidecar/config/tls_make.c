@@ -106,7 +106,9 @@ static struct tls_context *make(const struct tls_config *config, struct tls_opti
     options->peer_count = config->validation.san_count;
     options->alpn = config->alpn;
     options->alpn_count = config->alpn_count;
-    return tls_context_new(options, err);
+    struct tls_context *context = tls_context_new(options, err);
+    options->peers = NULL; /* copied by then */
+    return context;
 }
 
 struct tls_context *tls_make(const struct tls_config *config, struct error *err)

@@ -1,0 +1,34 @@
+#pragma once
+/* From start to exit: loops and threads are made, configuration is handed to the workers, SIGTERM
+ * drains. The admin thread is the process's first; workers are threads of their own. */
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "sidecar/config/snapshot.h"
+#include "sidecar/options.h"
+#include "sidecar/worker.h"
+
+struct worker_thread;
+
+struct sidecar {
+    struct sidecar_options options;
+    struct worker_settings settings;
+    struct loop *loop; /* the admin thread's */
+    struct shared_registry *registry;
+    struct worker_thread *workers;
+    unsigned worker_count;
+    struct bootstrap *bootstrap; /* --config; null: none */
+    struct task terminate;       /* SIGTERM, SIGINT */
+    struct task drain;           /* looks whether the drain is over */
+    struct timer drain_timer;
+    uint64_t drain_began_us; /* 0: not draining */
+};
+
+/* Makes everything up to open listeners; nothing is accepted yet. */
+bool sidecar_init(struct sidecar *sidecar, const struct sidecar_options *options,
+                  struct error *err) MUST_USE;
+/* Runs until the drain is over. */
+void sidecar_run(struct sidecar *sidecar);
+void sidecar_fini(struct sidecar *sidecar);
+/* Requests and connections that are open in all workers; any moment's sum. */
+uint32_t sidecar_exchanges_open(const struct sidecar *sidecar);
