@@ -156,6 +156,8 @@ struct codec_ops {
     /* True when no stream is open and none can follow (Connection: close, GOAWAY, bad input):
      * close the connection once its output is flushed. */
     bool (*finished)(const struct codec *);
+    /* What time it is, in milliseconds of any clock that does not go back; null: no use for it. */
+    void (*tick)(struct codec *, uint64_t now_ms);
     void (*free)(struct codec *);
 };
 
@@ -191,6 +193,14 @@ static inline enum codec_room codec_write(struct codec *codec, struct buf *out,
 static inline uint32_t codec_open(struct codec *codec)
 {
     return codec->ops->open(codec);
+}
+
+/* Before reading, once a run: refills what a peer may do per second. */
+static inline void codec_tick(struct codec *codec, uint64_t now_ms)
+{
+    if (codec->ops->tick != NULL) {
+        codec->ops->tick(codec, now_ms);
+    }
 }
 
 static inline bool codec_finished(const struct codec *codec)

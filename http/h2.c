@@ -407,6 +407,7 @@ struct codec *h2_new(struct h2_pool *pool, const struct h2_options *options)
         .open = h2_open,
         .window = h2_window,
         .finished = h2_finished,
+        .tick = h2_tick,
         .free = h2_free,
     };
     CHECK(options->max_header_list <= H2_HEADER_LIST_MAX);

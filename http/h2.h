@@ -1,6 +1,6 @@
 #pragma once
 /* HTTP/2 at either end of a connection (RFC 9113, RFC 7541, RFC 8441) behind codec.h. Pure: no I/O,
- * no time but what h2_tick says. One codec per connection, one thread.
+ * no time but what codec_tick says. One codec per connection, one thread.
  *
  * What the contract means here:
  * - A frame's payload but DATA's is read whole, so the caller keeps at most 16 KiB and 9 bytes of
@@ -27,7 +27,7 @@
 #include "http/h2_frame.h"
 
 /* What a peer may do without use before the connection ends with ENHANCE_YOUR_CALM. Each is a
- * bucket, refilled by h2_tick, and by what the peer does with use.
+ * bucket, refilled by codec_tick, and by what the peer does with use.
  * X(name, burst, refill per second, meaning) */
 #define H2_BUDGETS(X)                                                                              \
     X(RESET, 1000, 100, "streams opened and reset before our answer's end; an answer gives one")   \
@@ -77,7 +77,8 @@ void h2_pool_free(struct h2_pool **pool);
 /* Both outlive the codec. Never null. */
 struct codec *h2_new(struct h2_pool *pool, const struct h2_options *options) MUST_USE;
 
-/* Refills the budgets by the time since the last call; any clock that does not go back. */
+/* What codec_tick calls: refills the budgets by the time since the last call; any clock that does
+ * not go back. */
 void h2_tick(struct codec *codec, uint64_t now_ms);
 /* Memory pressure: no stream's window is grown beyond `bytes`, larger ones shrink as they are
  * consumed. At least the initial window. */

@@ -176,6 +176,39 @@ void h2_owe_window(struct h2 *h2, uint32_t id, uint32_t increment);
 /* The connection cannot go on: GOAWAY is owed. Returns CODEC_BAD. */
 enum codec_step h2_fail(struct h2 *h2, enum codec_bad bad);
 
+/* --- reading: h2_read.c, h2_read_blocks.c, h2_read_control.c --- */
+
+/* What a handler says: an event is filled, go on reading, or the connection has failed. */
+enum h2_next { H2_NEXT_EVENT, H2_NEXT_FRAME, H2_NEXT_BAD };
+
+enum h2_next h2_bad(struct h2 *h2, enum codec_bad reason);
+enum h2_next h2_tell(struct codec_event *ev, enum codec_event_kind kind, uint32_t stream);
+enum h2_next h2_tell_reset(struct codec_event *ev, uint32_t stream, uint32_t code);
+/* An error of one stream: it is reset and gone. */
+enum h2_next h2_stream_error(struct h2 *h2, struct h2_stream *stream, enum h2_code code,
+                             struct codec_event *ev);
+/* The same for a number without a stream. */
+enum h2_next h2_late_error(struct h2 *h2, uint32_t id, enum h2_code code);
+/* The END_STREAM of a message that nobody wants any more. A client's stream stays until it is
+ * reset. */
+void h2_absorb_end(struct h2 *h2, struct h2_stream *stream);
+/* The message cannot be used. The stream lives until the caller has answered or reset it; a server
+ * that has answered already resets it here. `end`: the message is complete. */
+enum h2_next h2_refuse(struct h2 *h2, struct h2_stream *stream, enum codec_bad reason, bool end,
+                       struct codec_event *ev);
+/* A number that no stream of ours or the peer's can have had yet (RFC 9113 5.1, idle). */
+bool h2_is_idle(const struct h2 *h2, uint32_t id);
+
+/* One whole frame each. */
+#define H2_READERS(X)                                                                              \
+    X(headers) X(continuation) X(rst) X(ping) X(goaway) X(window_update) X(priority) X(peer)
+#define X(name)                                                                                    \
+    enum h2_next h2_read_##name(struct h2 *h2, const struct h2_frame *frame, struct slice payload, \
+                                struct codec_event *ev);
+H2_READERS(X)
+#undef X
+enum h2_next h2_read_settings(struct h2 *h2, const struct h2_frame *frame, struct slice payload);
+
 /* --- h2_read.c, h2_write.c: the operations of codec.h --- */
 enum codec_step h2_read(struct codec *codec, struct slice *in, struct codec_event *ev);
 enum codec_step h2_eof(struct codec *codec, struct codec_event *ev);

@@ -1099,7 +1099,7 @@ static void time_and_answers_refill(void **state)
     h2_end_init(&server, &options);
     begin(script);
     for (uint32_t i = 0; i < 5000; i++) {
-        h2_tick(server.codec, (uint64_t)i * 1000);
+        codec_tick(server.codec, (uint64_t)i * 1000);
         for (int j = 0; j < 150; j++) {
             flood_ping(script, 0);
         }
