@@ -33,6 +33,7 @@
 #include "envoy/extensions/path/match/uri_template/v3/uri_template.pb-c.h"
 #include "envoy/extensions/request_id/uuid/v3/uuid.pb-c.h"
 #include "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.pb-c.h"
+#include "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities.pb-c.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb-c.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "envoy/extensions/upstreams/http/v3/http.pb-c.h"
@@ -131,6 +132,9 @@
     X(RETRY_HOST_PREDICATE, "previous_hosts", IMPLEMENT,                                                                  \
       envoy__extensions__retry__host__previous_hosts__v3__previous_hosts_predicate,                                       \
       "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")                                             \
+    X(RETRY_PRIORITY, "previous_priorities", IMPLEMENT,                                                                   \
+      envoy__extensions__retry__priority__previous_priorities__v3__previous_priorities_config,                            \
+      "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig")                                  \
     X(REQUEST_ID, "uuid", IMPLEMENT,                                                                                      \
       envoy__extensions__request_id__uuid__v3__uuid_request_id_config,                                                    \
       "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig")                                                          \

@@ -20,6 +20,7 @@
     X(TRACER, "tracer")                                                                            \
     X(PROTOCOL_OPTIONS, "protocol options") /* in typed_extension_protocol_options */              \
     X(RETRY_HOST_PREDICATE, "retry host predicate")                                                \
+    X(RETRY_PRIORITY, "retry priority")                                                            \
     X(REQUEST_ID, "request id extension")                                                          \
     X(LB_POLICY, "load balancing policy")                                                          \
     X(CLUSTER_TYPE, "cluster type")                                                                \

@@ -1,5 +1,7 @@
 #include "sidecar/config/compile_retry.h"
 
+#include "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities.pb-c.h"
+
 #include "sidecar/config/compile_match.h"
 #include "sidecar/resilience/retry.h"
 
@@ -8,11 +10,6 @@
 
 #define CODES_MAX       500 /* 100 to 599 */
 #define BACKOFF_BASE_US 25000
-
-/* Known by its URL alone: it has no fields that change what we do. */
-#define PREVIOUS_PRIORITIES                                                                        \
-    "type.googleapis.com/"                                                                         \
-    "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 
 static bool retry_codes(struct compiler *c, const ROUTE(RetryPolicy) * policy,
                         struct retry_policy *out)
@@ -70,10 +67,20 @@ static bool retry_priority(struct compiler *c, const ROUTE(RetryPolicy) * policy
     if (priority == NULL) {
         return true;
     }
-    if (priority->config_type_case !=
-            ROUTE_IS(RETRY_POLICY__RETRY_PRIORITY__CONFIG_TYPE_TYPED_CONFIG) ||
-        strcmp(priority->typed_config->type_url, PREVIOUS_PRIORITIES) != 0) {
-        return compile_unknown(c, "retry_priority", priority->name);
+    const struct xds_type *type;
+    void *message;
+    bool typed = priority->config_type_case ==
+                 ROUTE_IS(RETRY_POLICY__RETRY_PRIORITY__CONFIG_TYPE_TYPED_CONFIG);
+    if (!COMPILE_IN(c,
+                    compile_any(c, "typed_config", typed ? priority->typed_config : NULL,
+                                XDS_RETRY_PRIORITY, &type, &message),
+                    "retry_priority")) {
+        return false;
+    }
+    const Envoy__Extensions__Retry__Priority__PreviousPriorities__V3__PreviousPrioritiesConfig
+        *config = message;
+    if (config->update_frequency <= 0) {
+        return compile_refuse(c, "retry_priority.typed_config.update_frequency", "must be above 0");
     }
     out->leave_priority = true;
     return true;

@@ -23,17 +23,19 @@ struct snapshot *snapshot_new(void)
 
 void snapshot_free(struct snapshot **snapshot)
 {
-    if (*snapshot == NULL) {
+    struct snapshot *it = *snapshot;
+    if (it == NULL) {
         return;
     }
-    for (struct snapshot_regex *link = (*snapshot)->regexes; link != NULL; link = link->next) {
+    *snapshot = NULL; /* first: the pointer itself may lie in the tree (destination->owner) */
+    for (struct snapshot_regex *link = it->regexes; link != NULL; link = link->next) {
         regex_free(&link->regex);
     }
-    for (struct snapshot_tls *link = (*snapshot)->contexts; link != NULL; link = link->next) {
+    for (struct snapshot_tls *link = it->contexts; link != NULL; link = link->next) {
         tls_context_unref(&link->context);
     }
-    arena_fini(&(*snapshot)->arena);
-    FREE(*snapshot);
+    arena_fini(&it->arena);
+    mem_free(it);
 }
 
 const struct regex *snapshot_take_regex(struct snapshot *snapshot, struct regex **regex)

@@ -30,7 +30,8 @@ struct snapshot {
 };
 
 struct snapshot *snapshot_new(void) MUST_USE;
-/* Frees the tree, every regular expression and every TLS context in it. */
+/* Frees the tree, every regular expression and every TLS context in it. The pointer may itself lie
+ * in the tree. */
 void snapshot_free(struct snapshot **snapshot);
 /* Takes a compiled expression over; what is returned lives as long as the snapshot. */
 const struct regex *snapshot_take_regex(struct snapshot *snapshot, struct regex **regex);

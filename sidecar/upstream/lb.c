@@ -438,13 +438,24 @@ static const struct run *choose_locality(const struct cluster *cluster,
     return &priority->candidates;
 }
 
-/* Any available endpoint that was not tried, near priorities first; null: none. */
+static bool priority_was_tried(const struct lb_query *query, uint32_t priority)
+{
+    for (uint32_t i = 0; i < query->tried_count; i++) {
+        if (query->tried[i]->priority == priority) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Any available endpoint that was not tried, near priorities first; null: none. `fresh`: only of
+ * priorities without a tried one. */
 static struct endpoint *find_untried(const struct cluster_view *view, const struct lb_query *query,
-                                     uint64_t *draw)
+                                     bool fresh, uint64_t *draw)
 {
     for (uint32_t p = 0; p < view->priority_count; p++) {
         const struct run *run = &view->priorities[p].candidates;
-        if (run->count == 0) {
+        if (run->count == 0 || (fresh && priority_was_tried(query, p))) {
             continue;
         }
         uint64_t from = draw_below(draw, run->count);
@@ -478,6 +489,12 @@ struct lb_choice lb_pick(struct cluster *cluster, const struct lb_query *query)
     }
     refresh(cluster);
     uint64_t draw = query->draw;
+    if (query->leave_priorities && query->tried_count >= 2) {
+        struct endpoint *elsewhere = find_untried(cluster->view, query, true, &draw);
+        if (elsewhere != NULL) {
+            return (struct lb_choice){.endpoint = elsewhere};
+        }
+    }
     const struct view_priority *priority = choose_priority(cluster->view, &draw);
     if (priority == NULL) {
         return (struct lb_choice){.fail = FAIL_NO_HOST};
@@ -487,7 +504,7 @@ struct lb_choice lb_pick(struct cluster *cluster, const struct lb_query *query)
     CHECK(run->count > 0);
     struct endpoint *endpoint = pick_from(cluster, run, query, next_draw(&draw));
     if (was_tried(query, endpoint)) {
-        struct endpoint *other = find_untried(cluster->view, query, &draw);
+        struct endpoint *other = find_untried(cluster->view, query, false, &draw);
         endpoint = other != NULL ? other : endpoint;
     }
     return (struct lb_choice){

@@ -12,8 +12,10 @@
 struct lb_query {
     struct endpoint *const *tried; /* avoided while another may be had */
     uint32_t tried_count;
-    struct addr original; /* ORIGINAL_DST clusters only */
-    uint64_t draw;        /* uniform */
+    bool leave_priorities; /* once two were tried, prefer priorities without any of them (Envoy,
+                              previous_priorities with the frequency that Istio sends) */
+    struct addr original;  /* ORIGINAL_DST clusters only */
+    uint64_t draw;         /* uniform */
     uint64_t now_us;
 };
 

@@ -341,6 +341,32 @@ static void far_priority_only_when_near_is_short(void **state)
     bed_free(&bed);
 }
 
+static void a_later_retry_may_leave_its_priority(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_new(8, LB_LEAST_REQUEST);
+    bed->set.locality_count = 2;
+    bed->set.priority_count = 2;
+    bed->localities[1].priority = 1;
+    for (unsigned i = 4; i < 8; i++) {
+        bed->endpoints[i].locality = 1;
+    }
+    bed_apply(bed, SECOND);
+    struct endpoint *tried[] = {at(bed, 0), at(bed, 1)};
+    struct lb_query query = {.tried = tried, .tried_count = 2, .now_us = SECOND};
+    for (unsigned i = 0; i < 50; i++) {
+        query.draw = rng_u64(&bed->rng);
+        query.leave_priorities = false;
+        assert_in_range(place(lb_pick(bed->cluster, &query).endpoint), 2, 3);
+        query.leave_priorities = true;
+        assert_in_range(place(lb_pick(bed->cluster, &query).endpoint), 4, 7);
+        query.tried_count = 1;
+        assert_in_range(place(lb_pick(bed->cluster, &query).endpoint), 1, 3);
+        query.tried_count = 2;
+    }
+    bed_free(&bed);
+}
+
 static void localities_by_their_weight(void **state)
 {
     (void)state;
@@ -779,6 +805,7 @@ int main(void)
         cmocka_unit_test(leaving_peers_come_last),
         cmocka_unit_test(priority_load_as_envoy_documents_it),
         cmocka_unit_test(far_priority_only_when_near_is_short),
+        cmocka_unit_test(a_later_retry_may_leave_its_priority),
         cmocka_unit_test(localities_by_their_weight),
         cmocka_unit_test(slow_start_grows),
         cmocka_unit_test(original_destinations_come_and_go),
