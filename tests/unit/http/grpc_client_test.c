@@ -3,10 +3,12 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/loop.h"
 #include "http/grpc.h"
 #include "http/grpc_client.h"
 #include "http/server.h"
+#include "tests/support/test_ca.h"
 #include "tests/support/unit.h"
 
 #define ECHOES     10000
@@ -47,6 +49,7 @@ struct bench {
     size_t size;
     bool timed_out;
     bool authorized;
+    char identity[64]; /* of the last unary call's client */
 };
 
 static void free_echo(struct grave *grave)
@@ -115,6 +118,8 @@ static void serve_unary(void *owner, struct http_call *call)
 {
     struct bench *bench = owner;
     struct slice body = http_call_get_request(call)->body;
+    (void)snprintf(bench->identity, sizeof bench->identity, "%.*s",
+                   SLICE_ARG(http_call_get_request(call)->identity));
     if (slice_eq(body, SLICE("hold"))) {
         bench->held = call;
     } else if (slice_eq(body, SLICE("fail"))) {
@@ -264,7 +269,10 @@ static void open_unary(struct bench *bench, struct slice path, struct slice mess
 static void assert_closed(struct bench *bench, unsigned status, const char *text)
 {
     assert_true(grpc_call_closed(bench->call));
-    assert_int_equal(grpc_call_get_status(bench->call), status);
+    if (grpc_call_get_status(bench->call) != status) {
+        fail_msg("status %u: %.*s", grpc_call_get_status(bench->call),
+                 SLICE_ARG(grpc_call_get_text(bench->call)));
+    }
     char *said = mem_dup(grpc_call_get_text(bench->call).at, grpc_call_get_text(bench->call).len);
     assert_string_equal(said, text);
     mem_free(said);
@@ -587,6 +595,147 @@ static void a_refused_connection_says_so(void **state)
     bench_fini(&bench);
 }
 
+/* ---- TLS ---- */
+
+#define SERVER_ID "spiffe://td/ns/pillion-system/sa/pillion-control"
+#define CLIENT_ID "spiffe://td/ns/shop/sa/cart"
+
+struct secrets {
+    struct test_ca *ca;
+    struct tls_keys server;
+    struct tls_keys client;
+    struct tls_context *accept;
+    struct tls_context *dial;
+    struct tls_context *dial_bare; /* without a certificate of its own */
+};
+
+static void give_identity(struct secrets *secrets, struct tls_keys *keys, const char *id)
+{
+    struct test_leaf leaf = {.uri = id, .end_us = clock_wall_us() + TEST_CA_DAY_US};
+    struct tls_identity *identity = test_ca_identity(secrets->ca, &leaf);
+    tls_keys_set_identity_take(keys, &identity);
+}
+
+static struct tls_context *context_of(bool server, bool certified)
+{
+    static const struct slice alpn[] = {{(const uint8_t *)"h2", 2}};
+    struct tls_options options = tls_options_mesh(server);
+    options.alpn = alpn;
+    options.alpn_count = COUNT_OF(alpn);
+    options.mesh_identity = certified;
+    options.verify = server ? TLS_VERIFY_IF_GIVEN : TLS_VERIFY_REQUIRED;
+    struct error err = {.text = ""};
+    struct tls_context *context = tls_context_new(&options, &err);
+    assert_non_null(context);
+    return context;
+}
+
+/* The bench's server listens with TLS instead; its client is the caller's to make. */
+static void secrets_init(struct secrets *secrets, struct bench *bench)
+{
+    bench_init(bench);
+    grpc_client_free(&bench->client);
+    *secrets = (struct secrets){.ca = test_ca_new("root")};
+    struct tls_keys *both[] = {&secrets->server, &secrets->client};
+    for (size_t i = 0; i < COUNT_OF(both); i++) {
+        tls_keys_init(both[i], tls_openssl());
+        struct tls_trust *trust = test_ca_trust(secrets->ca);
+        tls_keys_set_trust_take(both[i], &trust);
+    }
+    give_identity(secrets, &secrets->server, SERVER_ID);
+    secrets->accept = context_of(true, true);
+    secrets->dial = context_of(false, true);
+    secrets->dial_bare = context_of(false, false);
+    give_identity(secrets, &secrets->client, CLIENT_ID);
+    struct addr any = addr_ipv4(127, 0, 0, 1, 0);
+    assert_true(http_server_listen(bench->server, &any, secrets->accept, &secrets->server,
+                                   &bench->at, NULL));
+}
+
+static void secrets_fini(struct secrets *secrets, struct bench *bench)
+{
+    bench_fini(bench);
+    tls_context_unref(&secrets->accept);
+    tls_context_unref(&secrets->dial);
+    tls_context_unref(&secrets->dial_bare);
+    tls_keys_fini(&secrets->server);
+    tls_keys_fini(&secrets->client);
+    test_ca_free(&secrets->ca);
+}
+
+static void connect_tls(struct secrets *secrets, struct bench *bench, struct tls_context *context,
+                        struct slice identity)
+{
+    struct grpc_client_options options = {.to = bench->at,
+                                          .authority = SLICE("control"),
+                                          .tls = context,
+                                          .keys = &secrets->client,
+                                          .sni = SLICE("control"),
+                                          .identity = identity,
+                                          .owner = &bench->client_task};
+    bench->client = grpc_client_new(bench->loop, &options);
+}
+
+static void calls_go_over_tls_with_both_identities(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct secrets secrets;
+    secrets_init(&secrets, &bench);
+    for (int i = 0; i < 2; i++) {
+        connect_tls(&secrets, &bench, i == 0 ? secrets.dial_bare : secrets.dial, SLICE(SERVER_ID));
+        open_unary(&bench, SLICE("/test.Echo/Unary"), SLICE("hello"), drain_call);
+        bench_run(&bench);
+        assert_closed(&bench, GRPC_OK, "");
+        assert_string_equal(bench.identity, i == 0 ? "" : CLIENT_ID);
+        grpc_call_free(&bench.call);
+        grpc_client_free(&bench.client);
+    }
+    bench.received = 0;
+    bench.wanted = ECHOES / 4;
+    connect_tls(&secrets, &bench, secrets.dial, (struct slice){NULL, 0});
+    open_stream(&bench, SLICE("/test.Echo/Stream"), pump_echoes);
+    bench_run(&bench);
+    assert_closed(&bench, GRPC_OK, "");
+    assert_int_equal(bench.received, bench.wanted);
+    secrets_fini(&secrets, &bench);
+}
+
+static void a_server_of_another_name_is_refused(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct secrets secrets;
+    secrets_init(&secrets, &bench);
+    connect_tls(&secrets, &bench, secrets.dial, SLICE("spiffe://td/ns/other/sa/other"));
+    struct grpc_call_options options = call_options(&bench, SLICE("/test.Echo/Unary"));
+    struct grpc_call *call = grpc_client_unary(bench.client, &options, SLICE("x"));
+    bench_run(&bench);
+    struct slice why = grpc_client_why(bench.client);
+    assert_true(slice_starts(why, SLICE("connect to 127.0.0.1:")));
+    if (slice_search(why, SLICE(SERVER_ID)) == why.len) { /* who it is instead */
+        fail_msg("%.*s", SLICE_ARG(why));
+    }
+    assert_int_equal(grpc_call_get_status(call), GRPC_UNAVAILABLE);
+    assert_string_equal(bench.identity, "");
+    grpc_call_free(&call);
+    secrets_fini(&secrets, &bench);
+}
+
+static void a_plain_port_is_no_tls_server(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct secrets secrets;
+    secrets_init(&secrets, &bench);
+    struct addr any = addr_ipv4(127, 0, 0, 1, 0);
+    assert_true(http_server_listen(bench.server, &any, NULL, NULL, &bench.at, NULL));
+    connect_tls(&secrets, &bench, secrets.dial, SLICE(SERVER_ID));
+    bench_run(&bench);
+    assert_int_equal(grpc_client_get_state(bench.client), GRPC_CLIENT_CLOSED);
+    secrets_fini(&secrets, &bench);
+}
+
 /* ---- many at once ---- */
 
 #define MANY 250
@@ -649,6 +798,9 @@ int main(void)
         cmocka_unit_test(a_call_outlives_its_server),
         cmocka_unit_test(a_draining_server_lets_streams_end),
         cmocka_unit_test(a_refused_connection_says_so),
+        cmocka_unit_test(calls_go_over_tls_with_both_identities),
+        cmocka_unit_test(a_server_of_another_name_is_refused),
+        cmocka_unit_test(a_plain_port_is_no_tls_server),
         cmocka_unit_test(more_calls_than_streams_take_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
