@@ -101,8 +101,9 @@ struct http_request {
     struct addr local;
     bool loopback; /* the peer's address is one */
     bool tls;
-    struct slice identity; /* SPIFFE id of the client's certificate, empty without one */
-    struct slice uid;      /* the pod's unique id in it, or empty */
+    struct slice identity;       /* SPIFFE id of the client's certificate, empty without one */
+    struct slice uid;            /* the pod's unique id in it, or empty */
+    uint64_t certificate_end_us; /* when it ends, wall time; 0 without one */
 };
 
 /* The value of `name` in the query, as it is written (no escape is decoded). False: not there. */

@@ -592,6 +592,7 @@ static struct http_call *call_new(struct http_conn *conn, uint32_t stream)
     if (place.identity != NULL) {
         call->request.identity = arena_dup(&call->arena, place.identity->identity);
         call->request.uid = arena_dup(&call->arena, place.identity->uid);
+        call->request.certificate_end_us = place.identity->not_after_us;
     }
     return call;
 }

@@ -53,6 +53,7 @@ struct ads_stream {
     uint64_t nonces;
     uint32_t name_count;
     char *rejection;
+    uint64_t rejections;
     struct subscription types[XDS_RESOURCE_COUNT];
 };
 
@@ -238,6 +239,7 @@ static void reject(struct ads_stream *stream, struct subscription *subscription,
 {
     mem_free(stream->rejection);
     stream->rejection = mem_dup_text(why->message);
+    stream->rejections++;
     MAP_EACH(&subscription->names, entry)
     {
         struct name *name = entry->value;
@@ -697,6 +699,9 @@ static bool draft_world(struct draft *draft)
         }
         bool fresh = name->asked || strcmp(name->version, resource->version) != 0;
         needed = needed || fresh;
+        if (!fresh) {
+            keep(name, resource);
+        }
         if (fresh || whole) {
             draft->resource[draft->resources++] = resource;
         }
@@ -807,6 +812,7 @@ void ads_stream_each_held(const struct ads_stream *stream,
                                     .name = entry->key,
                                     .standing = name->standing,
                                     .acked_generation = name->acked_generation,
+                                    .version = name->version,
                                     .generation = name->sent != NULL ? name->sent->generation : 0};
             show(to, &held);
         }
@@ -831,4 +837,14 @@ struct ads_progress ads_stream_progress(const struct ads_stream *stream)
         }
     }
     return progress;
+}
+
+uint64_t ads_stream_rejections(const struct ads_stream *stream)
+{
+    return stream->rejections;
+}
+
+uint32_t ads_stream_names(const struct ads_stream *stream)
+{
+    return stream->name_count;
 }

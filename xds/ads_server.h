@@ -91,6 +91,7 @@ struct ads_held {
     enum ads_standing standing;
     uint64_t generation;       /* sent last, whatever became of it; 0: nothing sent yet */
     uint64_t acked_generation; /* in force */
+    const char *version;       /* sent last, or said by the client to be there; "": none */
 };
 
 /* Shows every name of the subscription for which the server has, or had, a resource. */
@@ -108,3 +109,8 @@ struct ads_progress {
 };
 
 struct ads_progress ads_stream_progress(const struct ads_stream *stream);
+
+/* Responses that the client has rejected, ever. */
+uint64_t ads_stream_rejections(const struct ads_stream *stream);
+/* Names of all types that the stream is subscribed to, by name or by wildcard. */
+uint32_t ads_stream_names(const struct ads_stream *stream);

@@ -34,8 +34,10 @@ RANKS = {
         ("sidecar/main.c",),
     ),
     "control": (
-        ("control/source/*", "control/serve/*", "control/status*", "control/leader*",
-         "control/fetch*", "control/options*"),
+        ("control/source/*", "control/fetch*", "control/leader*", "control/options*",
+         "control/state*"),
+        ("control/picture*",),
+        ("control/serve/*", "control/status*"),
         ("control/main.c",),
     ),
 }
