@@ -157,7 +157,10 @@ static inline void list_add(struct hpack_list *list, const struct header *field,
         list->used = 0; /* nothing is kept: each later field may use all of the scratch */
         return;
     }
-    list->field[list->count++] = *field;
+    if (field != &list->field[list->count]) {
+        list->field[list->count] = *field;
+    }
+    list->count++;
 }
 
 /* RFC 7541 6.2. */
@@ -187,8 +190,14 @@ static bool read_literal(struct hpack_decoder *decoder, struct slice *in, struct
     } else {
         if (index == 0) {
             field.id = id_of_name(field.name);
+            /* A name that is one of ours can only be wrong in its case. */
+            malformed = field.id == HEADER_OTHER || field.id == HPACK_PSEUDO_UNKNOWN
+                            ? !name_ok(field.name)
+                            : has_upper(field.name);
+        } else {
+            malformed = malformed && !name_ok(field.name);
         }
-        malformed = ((index == 0 || malformed) && !name_ok(field.name)) || !value_ok(field.value);
+        malformed |= !value_ok(field.value);
     }
     field.no_index = !insert && (first & 0x10) != 0;
     if (insert) {

@@ -122,19 +122,34 @@ static uint64_t upper_bits(uint64_t word)
     return (upper & ones << 7) >> 2;
 }
 
-/* Name in lower case; `lower` holds NAME_LOWER_MAX bytes, at least name->len rounded up to 8. */
+/* Eight bytes from `from` to `to`, in lower case; true when that changed one. */
+static inline bool lower_word(uint8_t *to, const uint8_t *from)
+{
+    uint64_t word;
+    memcpy(&word, from, 8);
+    uint64_t bits = upper_bits(word);
+    word |= bits;
+    memcpy(to, &word, 8);
+    return bits != 0;
+}
+
+/* Name in lower case; `lower` holds NAME_LOWER_MAX bytes. */
 static void lower_name(struct slice *name, uint8_t *lower)
 {
-    uint64_t upper = 0;
-    for (size_t i = 0; i < name->len; i += 8) {
-        uint64_t word = 0;
-        memcpy(&word, name->at + i, name->len - i < 8 ? name->len - i : 8);
-        uint64_t bits = upper_bits(word);
-        upper |= bits;
-        word |= bits;
-        memcpy(lower + i, &word, 8);
+    bool changed = false;
+    if (name->len >= 8) {
+        for (size_t i = 0; i + 8 < name->len; i += 8) {
+            changed |= lower_word(lower + i, name->at + i);
+        }
+        /* The last eight, some of them for the second time. */
+        changed |= lower_word(lower + name->len - 8, name->at + name->len - 8);
+    } else {
+        for (size_t i = 0; i < name->len; i++) {
+            lower[i] = slice_lower(name->at[i]);
+            changed |= lower[i] != name->at[i];
+        }
     }
-    if (upper != 0) {
+    if (changed) {
         name->at = lower;
     }
 }
