@@ -185,6 +185,12 @@ void channel_fini(struct channel *channel, bool reset)
     channel->tail_len = 0;
 }
 
+void channel_ask_again(struct channel *channel)
+{
+    channel->again = true;
+    loop_post(channel->loop, channel->owner);
+}
+
 bool channel_finished(const struct channel *channel)
 {
     return channel->stream_count == 0 && codec_finished(channel->codec);
@@ -434,7 +440,7 @@ static enum codec_room command(struct stream *stream, struct codec_cmd *cmd)
     enum codec_room room = codec_write(stream->channel->codec, &stream->channel->out, cmd);
     if (cmd->end && room == CODEC_DONE) {
         stream->out_end = true;
-        if (codec_is_raw(stream->channel->codec)) {
+        if (stream->tunnel && !stream->channel->codec->ops->multiplexes) {
             stream->channel->fin = true;
         }
     }

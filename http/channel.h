@@ -85,6 +85,8 @@ enum io channel_flush(struct channel *channel);
 void channel_flush_soon(struct channel *channel);
 /* Many streams: at the end of the tick; one: now. */
 void channel_push(struct channel *channel);
+/* What was written may let the codec say more without new bytes: the owner is posted to ask it. */
+void channel_ask_again(struct channel *channel);
 /* Every stream learns that its connection is gone. */
 void channel_lose_streams(struct channel *channel);
 /* True when nothing is open on it and it cannot be used again: close it once `out` is empty. */
@@ -121,6 +123,7 @@ struct stream {
     uint8_t bad;     /* enum codec_bad */
     bool in_end;     /* nothing will follow what is in `in` */
     bool out_end;    /* we have written the end */
+    bool tunnel;     /* the connection is this stream's bytes now: its end is FIN */
 };
 
 void stream_init(struct stream *stream, struct loop *loop, struct arena *arena, struct task *owner);

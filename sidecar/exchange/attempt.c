@@ -127,7 +127,9 @@ static void send_head(struct exchange *exchange)
     struct stream *down = &exchange->down;
     bool nothing_follows = down->in_end && buf_empty(&down->in) && down->trailers == NULL &&
                            buf_empty(&exchange->resend);
-    bool end = !exchange->tunnel && (!exchange->request.has_body || nothing_follows);
+    /* An upgrade's own end waits for the answer: it may become a tunnel. */
+    bool upgrade = exchange->request.protocol.len > 0 || exchange->request.connect;
+    bool end = !upgrade && (!exchange->request.has_body || nothing_follows);
     if (!stream_open(&attempt->up)) {
         fail_with(attempt, FAIL_UNSENT);
         return;

@@ -270,18 +270,31 @@ static enum result attempt(struct exchange *x)
 
 /* ---- relay ---- */
 
+/* 101; 2xx to CONNECT; over HTTP/2, 2xx to extended CONNECT, which is how 101 is said there (RFC
+ * 8441 5). */
+static bool opens_tunnel(const struct exchange *x)
+{
+    bool success = x->status / 100 == 2;
+    bool upgrade = x->request.protocol.len > 0 && x->answer->version == MESSAGE_HTTP_2;
+    return x->status == 101 || (success && (x->request.connect || upgrade));
+}
+
 static void send_answer_head(struct exchange *x)
 {
     struct attempt *attempt = &x->attempt;
     x->answer = attempt->up.head;
     x->status = x->answer->status;
-    x->tunnel = x->tunnel || x->status == 101 || (x->request.connect && x->status / 100 == 2) ||
-                (x->request.protocol.len > 0 && x->status / 100 == 2);
+    x->tunnel = x->tunnel || opens_tunnel(x);
+    x->down.tunnel = x->tunnel;
+    attempt->up.tunnel = x->tunnel;
     rewrite_answer(x);
     bool end = !x->tunnel && attempt->up.in_end && buf_empty(&attempt->up.in) &&
                attempt->up.trailers == NULL;
     end = end || (!x->answer->has_body && !x->tunnel);
     stream_write_head(&x->down, x->answer, end);
+    if (x->down.channel != NULL && (x->request.protocol.len > 0 || x->request.connect)) {
+        channel_ask_again(x->down.channel); /* the request's end waited for this head */
+    }
     attempt_set_recv(attempt, end && attempt->up.in_end ? RECV_ENDED : RECV_BODY);
     x->down_ended = end;
     x->head_sent = true;
@@ -310,6 +323,9 @@ static void send_local(struct exchange *x)
         rewrite_answer(x);
         bool end = buf_empty(&x->local_body);
         stream_write_head(&x->down, x->answer, end);
+        if (x->request.protocol.len > 0 || x->request.connect) {
+            channel_ask_again(x->down.channel);
+        }
         x->head_sent = true;
         x->down_ended = end;
         x->status = x->answer->status;
