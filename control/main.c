@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/version.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
 #include "base/json.h"

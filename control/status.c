@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/map.h"
+#include "base/version.h"
 #include "control/serve/api.h"
 
 #define BEHIND_NAMES_MAX 20U

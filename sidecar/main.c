@@ -5,6 +5,7 @@
 #include "base/crypto.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "sidecar/lifecycle.h"
 
 extern char **environ;
