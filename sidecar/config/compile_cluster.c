@@ -339,6 +339,7 @@ static bool breakers_of(struct compiler *c, const CLUSTER(Cluster) * cluster,
 static bool outlier_of(struct compiler *c, const CLUSTER(OutlierDetection) * given,
                        struct outlier_config *out)
 {
+    CHECK(given != NULL);
     const struct {
         const char *field;
         const Google__Protobuf__UInt32Value *value;

@@ -696,6 +696,7 @@ static bool sort_domains(struct compiler *c, struct domain *list, uint32_t count
                          int (*compare)(const void *, const void *))
 {
     if (count > 1) {
+        CHECK(list != NULL);
         qsort(list, count, sizeof(*list), compare);
     }
     for (uint32_t i = 1; i < count; i++) {
@@ -787,7 +788,7 @@ bool compile_routes(struct compiler *c, const ROUTE(RouteConfiguration) * config
     struct route_table *table = ARENA_NEW(c->arena, struct route_table);
     bool good = table_of(&r, table);
     struct slice *names = COMPILE_ARRAY(c, struct slice, r.cluster_count);
-    if (r.cluster_count > 0) {
+    if (names != NULL) {
         memcpy(names, r.cluster_names, sizeof(*names) * r.cluster_count);
     }
     table->clusters = names;
