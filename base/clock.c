@@ -36,3 +36,20 @@ void clock_text(uint64_t wall_us, char text[CLOCK_TEXT_BYTES])
     size_t len = strftime(text, CLOCK_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &parts);
     (void)snprintf(text + len, CLOCK_TEXT_BYTES - len, ".%06uZ", (unsigned)(wall_us % US_PER_S));
 }
+
+/* By hand: strftime would name days and months in the process's locale. */
+void clock_http_date(uint64_t wall_us, char text[CLOCK_HTTP_DATE_BYTES])
+{
+    static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    struct tm parts;
+    wall_us = wall_us < LAST_US ? wall_us : LAST_US;
+    time_t seconds = (time_t)(wall_us / US_PER_S);
+    CHECK(gmtime_r(&seconds, &parts) != NULL);
+    (void)snprintf(text, CLOCK_HTTP_DATE_BYTES, "%s, %02u %s %04u %02u:%02u:%02u GMT",
+                   days[parts.tm_wday % 7], (unsigned)parts.tm_mday % 100,
+                   months[parts.tm_mon % 12], (unsigned)(parts.tm_year + 1900) % 10000,
+                   (unsigned)parts.tm_hour % 100, (unsigned)parts.tm_min % 100,
+                   (unsigned)parts.tm_sec % 100);
+}

@@ -16,3 +16,8 @@ uint64_t clock_wall_us(void);
 /* Writes a wall time as RFC 3339 in UTC with microseconds; after the year 9999 the last instant of
  * that year. */
 void clock_text(uint64_t wall_us, char text[CLOCK_TEXT_BYTES]);
+
+#define CLOCK_HTTP_DATE_BYTES 30 /* "Sun, 06 Nov 1994 08:49:37 GMT" and the zero byte */
+
+/* Writes a wall time as the Date field wants it (RFC 9110 5.6.7). */
+void clock_http_date(uint64_t wall_us, char text[CLOCK_HTTP_DATE_BYTES]);

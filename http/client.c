@@ -110,7 +110,7 @@ static void take_stream(struct ask *ask)
     struct stream *stream = &ask->stream;
     uint32_t max = ask->request->body_max != 0 ? ask->request->body_max : BODY_MAX;
     if (stream->in.len > max - ask->download.len) {
-        fail(ask, "answer of", "too large");
+        fail(ask, "read the answer of", "too large");
         return;
     }
     size_t len = stream->in.len;
@@ -119,7 +119,7 @@ static void take_stream(struct ask *ask)
     if (stream->in_end && stream->head != NULL) {
         finish(ask);
     } else if ((stream->events & STREAM_RESET) != 0) {
-        fail(ask, "answer of", "cut off");
+        fail(ask, "read the answer of", "cut off");
     } else if (!stream->out_end && stream->channel != NULL) {
         (void)stream_write_data(stream, &ask->upload, true);
     }
@@ -138,11 +138,11 @@ static void run_waiting(struct ask *ask)
         return;
     }
     if (step == CHANNEL_BAD) {
-        fail(ask, "answer of", "this is no HTTP");
+        fail(ask, "read the answer of", "this is no HTTP");
     } else if (step == CHANNEL_EOF || step == CHANNEL_GONE) {
-        fail(ask, "answer of", "the connection was closed before it came");
+        fail(ask, "read the answer of", "the connection was closed before it came");
     } else if (channel_flush(&ask->channel) == IO_RESET) {
-        fail(ask, "request to", "the connection was reset");
+        fail(ask, "send the request to", "the connection was reset");
     }
 }
 
@@ -175,7 +175,7 @@ static void run(struct task *task)
         return;
     }
     if (timer_due(&ask->timer, ask->loop)) {
-        fail(ask, ask->state == ASK_CONNECTING ? "connect to" : "answer of", "timed out");
+        fail(ask, ask->state == ASK_CONNECTING ? "connect to" : "read the answer of", "timed out");
     } else if (ask->state == ASK_CONNECTING) {
         run_connecting(ask);
     } else {

@@ -97,6 +97,7 @@ struct http_server {
     struct task resume; /* accept again */
     struct timer resume_timer;
     struct task *drained;
+    uint64_t bodies_bytes; /* of the calls' bodies */
     bool draining;
     bool paused; /* nothing is accepted */
 };
@@ -168,6 +169,7 @@ struct call_place conn_place(struct http_conn *conn)
                                .channel = &conn->channel,
                                .options = &conn->server->options,
                                .calls = &conn->calls,
+                               .bodies_bytes = &conn->server->bodies_bytes,
                                .peer = conn->peer,
                                .local = conn->local,
                                .identity = conn_peer(conn->channel.conn),
@@ -356,6 +358,7 @@ static void begin_linger(struct http_conn *conn)
     conn->since_us = conn->server->loop->now_us;
     conn->linger_in = conn->channel.bytes_in;
     conn->channel.fin = true;
+    timer_clear(&conn->timer); /* what it was set for is over */
     run_linger(conn);
 }
 
@@ -638,6 +641,7 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
     own->max_connections = own->max_connections != 0 ? own->max_connections : 1024;
     own->max_streams = own->max_streams != 0 ? own->max_streams : 100;
     own->body_max = own->body_max != 0 ? own->body_max : 1U << 20;
+    own->bodies_max = own->bodies_max != 0 ? own->bodies_max : 64U << 20;
     own->head_us = or_default_us(own->head_us, 10);
     own->body_us = or_default_us(own->body_us, 30);
     own->idle_us = or_default_us(own->idle_us, 60);

@@ -59,6 +59,8 @@ struct http_server_options {
     uint32_t max_connections; /* more wait to be accepted; 0: 1024 */
     uint32_t max_streams;     /* at once on one HTTP/2 connection; 0: 100 */
     uint32_t body_max;        /* bytes; a larger body is 413; 0: 1 MiB */
+    uint64_t
+        bodies_max;    /* bytes of all bodies and unary messages together; above: 503; 0: 64 MiB */
     uint64_t head_us;  /* for the TLS handshake, and for each head from its first byte; 0: 10 s */
     uint64_t body_us;  /* for a body, from its head on; 0: 30 s */
     uint64_t idle_us;  /* without a request; 0: 60 s */
@@ -70,7 +72,7 @@ struct http_server_options {
 /* Never null. The options are copied, what they point to is not. */
 struct http_server *http_server_new(struct loop *loop,
                                     const struct http_server_options *options) MUST_USE;
-/* Closes listeners and connections at once. */
+/* Closes listeners and connections at once. Not from within a row's function. */
 void http_server_free(struct http_server **server);
 
 /* Listens; may be called for several addresses. A TLS context (base/tls.h, a server's) offers "h2"

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/conn.h"
 
 #define H2_NO_ERROR 0U
@@ -42,12 +43,21 @@ static void free_call(struct grave *grave)
     mem_free(call);
 }
 
+static void charge(struct http_call *call, uint64_t bytes)
+{
+    uint64_t *total = conn_place(call->conn).bodies_bytes;
+    CHECK(*total >= call->charged);
+    *total = *total - call->charged + bytes;
+    call->charged = bytes;
+}
+
 /* Off its connection, which may close or go on to the next request. */
 static void leave(struct http_call *call)
 {
     struct http_conn *conn = call->conn;
     grpc_pipe_leave(&call->pipe);
     if (conn != NULL) {
+        charge(call, 0);
         call->conn = NULL;
         list_remove(&call->link);
         conn_call_left(conn);
@@ -91,6 +101,7 @@ static void lost(struct http_call *call)
 
 void call_lose(struct http_call *call)
 {
+    charge(call, 0);
     call->conn = NULL;
     list_remove(&call->link);
     loop_post(call->loop, &call->task); /* its stream says LOST */
@@ -319,6 +330,9 @@ static void send_reply(struct http_call *call, const struct http_reply *reply)
         conn_close_after(call->conn); /* what is left of the request is not read */
     }
     struct message head = response(call, reply->status != 0 ? reply->status : 200);
+    char date[CLOCK_HTTP_DATE_BYTES];
+    clock_http_date(call->loop->wall_us, date);
+    add(call, &head, SLICE("date"), slice_of_text(date));
     const char *type = reply->content_type;
     if (type == NULL && !buf_empty(&call->pipe.out)) {
         type = "text/plain; charset=utf-8";
@@ -357,6 +371,7 @@ static void refuse(struct http_call *call, uint16_t status, const char *text)
         refuse_grpc(call,
                     status == 404   ? GRPC_UNIMPLEMENTED
                     : status == 413 ? GRPC_RESOURCE_EXHAUSTED
+                    : status == 503 ? GRPC_UNAVAILABLE
                     : status == 408 ? GRPC_DEADLINE_EXCEEDED
                                     : GRPC_INTERNAL,
                     slice_of_text(text));
@@ -441,6 +456,18 @@ static void finish_body(struct http_call *call)
     hand_over(call);
 }
 
+/* Charges what the call holds; too much of all calls together is refused. False: it was. */
+static bool afford(struct http_call *call)
+{
+    struct call_place place = conn_place(call->conn);
+    charge(call, call->body.len + call->pipe.reader.room + call->request.body.len);
+    if (*place.bodies_bytes <= place.options->bodies_max) {
+        return true;
+    }
+    refuse(call, 503, "too much is under way here; try again later\n");
+    return false;
+}
+
 static void gather_plain(struct http_call *call)
 {
     struct stream *stream = &call->pipe.stream;
@@ -451,7 +478,7 @@ static void gather_plain(struct http_call *call)
     }
     buf_move(&call->body, &stream->in, len);
     stream_consumed(stream, len);
-    if (stream->in_end) {
+    if (afford(call) && stream->in_end) {
         finish_body(call);
     }
 }
@@ -469,8 +496,12 @@ static void gather_unary(struct http_call *call)
             }
             call->body_bytes = (uint8_t *)mem_dup(message.at, message.len);
             call->request.body = slice_of(call->body_bytes, message.len);
+            if (!afford(call)) {
+                return;
+            }
             continue;
         case GRPC_NEXT_NONE:
+            (void)afford(call);
             return;
         case GRPC_NEXT_CLOSED:
             refuse_grpc(call, call->pipe.broken, grpc_pipe_broken_text(&call->pipe));

@@ -48,6 +48,7 @@ struct http_call {
     uint64_t moved_bytes; /* SENDING: sent when the timer was set; DISCARDING: come when it began */
     struct slice text;    /* ENDING_DUE: for grpc-message */
     enum grpc_status status;
+    uint64_t charged; /* of *place.bodies_bytes, while it has a connection */
     uint32_t body_max;
     uint8_t state;  /* enum call_state */
     uint8_t ending; /* enum call_ending */
@@ -73,6 +74,7 @@ struct call_place {
     struct channel *channel;
     const struct http_server_options *options;
     struct list *calls;
+    uint64_t *bodies_bytes; /* what the bodies of all calls hold */
     struct addr peer;
     struct addr local;
     const struct conn_peer *identity; /* null: no certificate */

@@ -164,6 +164,9 @@ static void test_clock(void **state)
     assert_string_equal(text, "1970-01-01T00:00:00.000000Z");
     clock_text(UINT64_MAX, text);
     assert_string_equal(text, "9999-12-31T23:59:59.999999Z");
+    char date[CLOCK_HTTP_DATE_BYTES];
+    clock_http_date(UINT64_C(784111777) * 1000000, date);
+    assert_string_equal(date, "Sun, 06 Nov 1994 08:49:37 GMT"); /* RFC 9110 5.6.7 */
     uint64_t first = clock_monotonic_us();
     assert_true(clock_monotonic_us() >= first);
     assert_true(clock_wall_us() > UINT64_C(1600000000000000));

@@ -595,6 +595,45 @@ static void a_refused_connection_says_so(void **state)
     bench_fini(&bench);
 }
 
+static void a_silent_server_is_given_up(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench);
+    grpc_client_free(&bench.client);
+    struct addr any = addr_ipv4(127, 0, 0, 1, 0);
+    struct net_listener *mute = net_listen(bench.loop, &any, 4, NULL); /* accepts nothing */
+    assert_non_null(mute);
+    mute->ops->local(mute, &any);
+    struct grpc_client_options options = {
+        .to = any, .authority = SLICE("mute"), .ping_us = 50000, .owner = &bench.client_task};
+    bench.client = grpc_client_new(bench.loop, &options);
+    bench_run(&bench);
+    assert_true(slice_eq(grpc_client_why(bench.client),
+                         SLICE("connection to mute: the server does not answer")));
+    mute->ops->unlisten(&mute);
+    bench_fini(&bench);
+}
+
+static void an_idle_stream_lives_on_pings(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench);
+    grpc_client_free(&bench.client);
+    struct grpc_client_options options = {
+        .to = bench.at, .authority = SLICE("test"), .ping_us = 150000, .owner = &bench.client_task};
+    bench.client = grpc_client_new(bench.loop, &options);
+    open_stream(&bench, SLICE("/test.Echo/Hold"), NULL);
+    run_for(&bench, 800000);
+    if (grpc_client_get_state(bench.client) != GRPC_CLIENT_OPEN) {
+        fail_msg("%.*s", SLICE_ARG(grpc_client_why(bench.client)));
+    }
+    assert_false(grpc_stream_closed(bench.held_stream));
+    grpc_stream_finish_take(&bench.held_stream, GRPC_OK, SLICE(""));
+    bench_fini(&bench);
+}
+
 /* ---- TLS ---- */
 
 #define SERVER_ID "spiffe://td/ns/pillion-system/sa/pillion-control"
@@ -798,6 +837,8 @@ int main(void)
         cmocka_unit_test(a_call_outlives_its_server),
         cmocka_unit_test(a_draining_server_lets_streams_end),
         cmocka_unit_test(a_refused_connection_says_so),
+        cmocka_unit_test(a_silent_server_is_given_up),
+        cmocka_unit_test(an_idle_stream_lives_on_pings),
         cmocka_unit_test(calls_go_over_tls_with_both_identities),
         cmocka_unit_test(a_server_of_another_name_is_refused),
         cmocka_unit_test(a_plain_port_is_no_tls_server),

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -257,6 +258,8 @@ static void serve(int tell)
     options.body_us = 200 * MS;
     options.idle_us = 400 * MS;
     options.stall_us = 300 * MS;
+    options.ping_us = 200 * MS;
+    options.bodies_max = BODY_MAX;
     struct http_server *strict = http_server_new(place.loop, &options);
     struct tls_keys keys;
     struct tls_context *context = server_context(&keys);
@@ -444,6 +447,7 @@ static void curl_is_served_over_every_protocol(void **state)
         (void)snprintf(arguments, sizeof arguments,
                        "%s -I -w '%%{http_code} %%{size_download}' @/big", ways[i].flags);
         char *head = curl(ways[i].port, arguments);
+        assert_holds(head, " GMT\r\n");
         assert_holds(head, "ontent-");
         assert_holds(head, "8388608");
         assert_holds(head, "200 0");
@@ -657,6 +661,68 @@ static void a_client_that_leaves_is_noticed(void **state)
     }
 }
 
+static void bodies_share_a_budget(void **state)
+{
+    (void)state;
+    static char part[BODY_MAX * 3 / 4];
+    bool reset;
+    char text[512];
+    int fds[2];
+    for (int i = 0; i < 2; i++) { /* each has a body that is taken, both together are not */
+        fds[i] = dial(PORT_STRICT, 0);
+        say(fds[i], "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n");
+        assert_int_equal(send(fds[i], part, sizeof part, MSG_NOSIGNAL), sizeof part);
+    }
+    unsigned refused = 0;
+    for (int i = 0; i < 2; i++) {
+        (void)read_to_end(fds[i], text, sizeof text - 1, &reset);
+        refused += strncmp(text, "HTTP/1.1 503 ", 13) == 0;
+    }
+    assert_int_equal(refused, 1); /* the other one is too slow: 408 */
+    assert_string_equal(curl(PORT_STRICT, "-d again @/echo"), "again"); /* it was given back */
+}
+
+static void a_request_may_be_cut_anywhere(void **state)
+{
+    (void)state;
+    static const char request[] = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+                                  "Connection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    for (size_t cut = 1; cut < sizeof request - 1; cut++) {
+        char text[512];
+        bool reset;
+        int fd = dial(PORT_PLAIN, 0);
+        int on = 1;
+        assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
+        assert_int_equal(send(fd, request, cut, MSG_NOSIGNAL), cut);
+        (void)usleep(200);
+        say(fd, request + cut);
+        (void)read_to_end(fd, text, sizeof text - 1, &reset);
+        assert_starts(text, "HTTP/1.1 201 Created\r\n");
+        assert_holds(text, "\r\n\r\nabc");
+    }
+}
+
+/* A client of HTTP/2 that opens a stream and says nothing more, not even to PING. */
+static void a_dead_stream_is_found(void **state)
+{
+    (void)state;
+    static const char bytes[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+                                "\0\0\0\4\0\0\0\0\0"               /* SETTINGS */
+                                "\0\0\x2b\1\4\0\0\0\1\x83\x86"     /* HEADERS: POST, http */
+                                "\x04\x11/test.Echo/Stream\x01\1a" /* :path, :authority */
+                                "\x0f\x10\x10"
+                                "application/grpc";
+    char text[512];
+    bool reset;
+    int fd = dial(PORT_STRICT, 0);
+    assert_int_equal(send(fd, bytes, sizeof bytes - 1, MSG_NOSIGNAL), sizeof bytes - 1);
+    size_t len = read_to_end(fd, text, sizeof text - 1, &reset);
+    static const char ping[] = "\0\0\x08\6\0\0\0\0\0idleness";
+    assert_true(len < sizeof text);
+    assert_non_null(memmem(text, len, ping, sizeof ping - 1));
+    assert_true(reset);
+}
+
 static void grpc_of_python_is_served(void **state)
 {
     (void)state;
@@ -740,12 +806,12 @@ static void the_blocking_client_says_what_went_wrong(void **state)
     char wanted[128];
     struct http_client_request request = {.path = "/never", .timeout_ms = 100};
     request.server = server_text(PORT_PLAIN);
-    (void)snprintf(wanted, sizeof wanted, "answer of %s: timed out", request.server);
+    (void)snprintf(wanted, sizeof wanted, "read the answer of %s: timed out", request.server);
     assert_refused(&request, wanted);
     request.path = "/big";
     request.timeout_ms = 0;
     request.body_max = 1000;
-    (void)snprintf(wanted, sizeof wanted, "answer of %s: too large", request.server);
+    (void)snprintf(wanted, sizeof wanted, "read the answer of %s: too large", request.server);
     assert_refused(&request, wanted);
     request.server = "127.0.0.1:1";
     assert_refused(&request, "connect to 127.0.0.1:1: connection refused");
@@ -758,7 +824,7 @@ static void the_blocking_client_says_what_went_wrong(void **state)
     struct error err = {.text = ""};
     struct http_client_answer answer = {.status = 0};
     assert_false(http_client_ask(&request, &answer, &err));
-    assert_starts(err.text, "answer of 127.0.0.1:");
+    assert_starts(err.text, "read the answer of 127.0.0.1:");
 }
 
 int main(void)
@@ -778,6 +844,9 @@ int main(void)
         cmocka_unit_test(a_reader_that_stands_still_is_cut),
         cmocka_unit_test(slow_clients_are_closed),
         cmocka_unit_test(a_client_that_leaves_is_noticed),
+        cmocka_unit_test(bodies_share_a_budget),
+        cmocka_unit_test(a_request_may_be_cut_anywhere),
+        cmocka_unit_test(a_dead_stream_is_found),
         cmocka_unit_test(grpc_of_python_is_served),
         cmocka_unit_test(the_blocking_client_asks),
         cmocka_unit_test(the_blocking_client_says_what_went_wrong),
