@@ -3,9 +3,9 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/regex.h"
-#include "http/h2.h"
 #include "sidecar/accept/intake.h"
 #include "sidecar/accept/listener.h"
+#include "sidecar/alpn.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/upstream/endpoint.h"
 #include "sidecar/upstream/pool.h"
@@ -70,6 +70,25 @@ void worker_clusters_changed(struct worker *worker)
 
 /* ---- life ---- */
 
+/* Between our own sidecars: PEER frames, tunnels, and no Huffman code, which costs more than it
+ * saves there. */
+static void init_h2_options(struct worker *worker, enum codec_side side)
+{
+    for (unsigned mesh = 0; mesh < 2; mesh++) {
+        struct h2_options *options = &worker->h2_options[side][mesh];
+        *options = h2_options_default(side);
+        options->peer_frames = mesh == 1;
+        options->huffman = mesh == 0;
+        options->enable_connect_protocol = side == CODEC_SERVER;
+        options->max_concurrent_streams = worker->settings->mux_streams;
+    }
+}
+
+struct codec *worker_h2(struct worker *worker, enum codec_side side, struct slice alpn)
+{
+    return h2_new(worker->h2, &worker->h2_options[side][alpn_is_pillion(alpn) ? 1 : 0]);
+}
+
 void worker_init(struct worker *worker, unsigned index, struct loop *loop,
                  struct shared_registry *registry, const struct worker_settings *settings,
                  uint64_t seed)
@@ -82,6 +101,8 @@ void worker_init(struct worker *worker, unsigned index, struct loop *loop,
     worker->h1_limits.fields = settings->max_head_count;
     worker->h1 = NEW(struct h1_scratch);
     worker->h2 = h2_pool_new();
+    init_h2_options(worker, CODEC_SERVER);
+    init_h2_options(worker, CODEC_CLIENT);
     worker->matcher.scratch = regex_scratch_new();
     tls_keys_init(&worker->keys, tls_openssl());
     list_init(&worker->intakes);

@@ -11,11 +11,11 @@
 #include "base/rng.h"
 #include "base/tls.h"
 #include "http/h1.h"
+#include "http/h2.h"
 #include "sidecar/route/match.h"
 #include "sidecar/upstream/directory.h"
 #include "sidecar/upstream/outlier.h"
 
-struct h2_pool;
 struct endpoint;
 
 /* What options and environment say about every connection; the owner keeps it for the worker's
@@ -48,10 +48,11 @@ struct worker {
     struct h1_limits h1_limits;
     struct h1_scratch *h1;
     struct h2_pool *h2;
-    struct matcher matcher; /* with the thread's scratch for regular expressions */
-    struct tls_keys keys;   /* our certificate and the roots, as this thread has them */
-    struct list intakes;    /* connections that no server has yet */
-    struct list pools;      /* every pool with a connection or a waiter */
+    struct h2_options h2_options[2][2]; /* by enum codec_side; 1: between Pillion's sidecars */
+    struct matcher matcher;             /* with the thread's scratch for regular expressions */
+    struct tls_keys keys;               /* our certificate and the roots, as this thread has them */
+    struct list intakes;                /* connections that no server has yet */
+    struct list pools;                  /* every pool with a connection or a waiter */
     struct list listeners;
     struct list servers;   /* downstream connections */
     struct slice identity; /* our own SPIFFE id; empty: none */
@@ -71,6 +72,8 @@ void worker_fini(struct worker *worker);
 
 /* After clusters have come or changed: looks when outlier detection has to run next. */
 void worker_clusters_changed(struct worker *worker);
+/* An HTTP/2 codec for a connection that agreed on this ALPN name. */
+struct codec *worker_h2(struct worker *worker, enum codec_side side, struct slice alpn) MUST_USE;
 /* Goes on serving, tells clients to go elsewhere. */
 void worker_drain(struct worker *worker);
 /* One more, or one less, exchange is open. */

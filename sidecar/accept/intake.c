@@ -11,7 +11,6 @@
 #include "base/conn_tls.h"
 #include "base/log.h"
 #include "http/detect.h"
-#include "http/h2.h"
 #include "http/raw.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/alpn.h"
@@ -92,16 +91,6 @@ static void serve(struct intake *intake, struct codec *codec)
     end(intake);
 }
 
-static struct codec *h2_server(struct worker *worker, struct slice alpn,
-                               const struct hcm_config *http)
-{
-    struct h2_options options = h2_options_default(CODEC_SERVER);
-    options.peer_frames = alpn_is_pillion(alpn);
-    options.huffman = !options.peer_frames;
-    options.enable_connect_protocol = options.peer_frames || http->allow_connect;
-    return h2_new(worker->h2, &options);
-}
-
 static void serve_chain(struct intake *intake)
 {
     struct worker *worker = worker_of(intake);
@@ -110,7 +99,7 @@ static void serve_chain(struct intake *intake)
         serve(intake, codec_raw_new());
     } else if (alpn_codec_of(alpn) == ALPN_HTTP2 ||
                intake->chain->http->codec == CODEC_CHOICE_HTTP2) {
-        serve(intake, h2_server(worker, alpn, intake->chain->http));
+        serve(intake, worker_h2(worker, CODEC_SERVER, alpn));
     } else {
         serve(intake, h1_server_new(&worker->h1_limits, worker->h1));
     }

@@ -1,7 +1,6 @@
 #include "sidecar/exchange/server.h"
 
 #include "base/alloc.h"
-#include "http/h2.h"
 #include "http/raw.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/worker.h"
@@ -128,9 +127,6 @@ static void run_open(struct server *server)
     if (timer_due(&server->timer, server->worker->loop)) {
         server_close(server);
         return;
-    }
-    if (channel->codec->ops->multiplexes) {
-        h2_tick(channel->codec, server->worker->loop->now_us / 1000);
     }
     channel_begin(channel);
     enum channel_step step = channel_next(channel, &ev);

@@ -1,7 +1,6 @@
 #include "sidecar/upstream/dial.h"
 
 #include "base/conn_tls.h"
-#include "http/h2.h"
 #include "sidecar/alpn.h"
 #include "sidecar/worker.h"
 
@@ -78,10 +77,7 @@ enum dial_step dial_drive(struct conn *conn, enum pool_protocol protocol, enum f
 
 struct codec *dial_mux_codec(struct worker *worker, const struct conn *conn)
 {
-    struct h2_options options = h2_options_default(CODEC_CLIENT);
-    options.peer_frames = alpn_is_pillion(conn_alpn(conn));
-    options.huffman = !options.peer_frames;
-    return h2_new(worker->h2, &options);
+    return worker_h2(worker, CODEC_CLIENT, conn_alpn(conn));
 }
 
 /* Among sidecars everything is a stream of HTTP/2, whatever the application speaks. */

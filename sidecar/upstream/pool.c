@@ -373,9 +373,6 @@ static void run_ready(struct pool_conn *at)
         close_conn(at);
         return;
     }
-    if (channel->codec->ops->multiplexes) {
-        h2_tick(channel->codec, at->pool->worker->loop->now_us / 1000);
-    }
     channel_begin(channel);
     enum channel_step step = channel_next(channel, &ev);
     for (; step == CHANNEL_EVENT; step = channel_next(channel, &ev)) {
