@@ -29,12 +29,12 @@ static bool token_check(const struct credentials *credentials, struct slice toke
 {
     struct token_subject subject;
     if (!token_verify(credentials->token_key, token, wall_us, &subject, err)) {
-        return error_wrap(err, "token");
+        return false;
     }
     struct spiffe_id id = {credentials->trust_domain, slice_of_text(subject.namespace),
                            slice_of_text(subject.account)};
     if (spiffe_format(&id, caller->identity) == 0) {
-        return error_set(err, "token: its service account makes no SPIFFE id");
+        return error_set(err, "the service account of the token makes no SPIFFE id");
     }
     caller->by_token = true;
     return true;
