@@ -435,13 +435,11 @@ static void open_conn(struct http_conn *conn, struct conn **stream, bool http2)
     conn->http2 = http2;
     conn->since_us = server->loop->now_us;
     conn->in_us = conn->since_us;
+    conn->closing = server->draining;
     channel_init(&conn->channel, server->loop, stream, &codec, &conn->task);
     run_open(conn);
-    if (server->draining && conn->state == CONN_OPEN) {
-        conn->closing = true;
-        if (http2) {
-            goaway(conn, 0);
-        }
+    if (server->draining && http2 && conn->state == CONN_OPEN) {
+        goaway(conn, 0);
     }
 }
 

@@ -19,6 +19,7 @@
 #define HELD_MAX   4096
 #define CLIENTS    6
 #define CALLS      8
+#define CALM_STEPS 5000
 #define STEP_US    UINT64_C(20000)
 #define BACKLOG    64
 #define SCRIPT_MAX 4096
@@ -55,6 +56,7 @@ struct storm {
     struct calling calling[CALLS];
     uint64_t served;
     uint64_t echoed;
+    bool calm; /* nobody breaks off */
 };
 
 static struct storm *storm_of(struct loop *loop)
@@ -205,7 +207,7 @@ static bool serve_some(struct storm *storm, unsigned at)
         CHECK(grpc_stream_send(stream, message));
         storm->echoed++;
     }
-    if (next == GRPC_NEXT_END || next == GRPC_NEXT_CLOSED || chance(storm, 1)) {
+    if (next == GRPC_NEXT_END || next == GRPC_NEXT_CLOSED || (!storm->calm && chance(storm, 1))) {
         storm->streams[at] = storm->streams[--storm->stream_count];
         grpc_stream_finish_take(&stream, chance(storm, 50) ? GRPC_OK : GRPC_ABORTED, SLICE("over"));
         return false;
@@ -433,8 +435,45 @@ static void storm_begin(struct storm *storm, uint64_t seed)
     assert_true(http_server_listen(storm->server, &at, NULL, NULL, NULL, NULL));
 }
 
+/* After the storm everybody behaves: each call must come to its end, if no wake-up was lost. */
+static void calm(struct storm *storm)
+{
+    for (unsigned i = 0; i < CALLS; i++) {
+        if (storm->calling[i].call != NULL && storm->calling[i].sent < 1000) {
+            grpc_call_end(storm->calling[i].call);
+        }
+    }
+    unsigned open = CALLS;
+    storm->calm = true;
+    for (unsigned i = 0; i < CALM_STEPS && open > 0; i++) {
+        while (storm->call_count > 0) {
+            answer_one(storm, 0);
+        }
+        for (unsigned at = 0; at < storm->stream_count; at++) {
+            at -= serve_some(storm, at) ? 0 : 1;
+        }
+        open = 0;
+        for (unsigned at = 0; at < CALLS; at++) {
+            struct slice message;
+            struct grpc_call *call = storm->calling[at].call;
+            while (call != NULL && grpc_call_next(call, &message) == GRPC_NEXT_MESSAGE) {
+                storm->calling[at].received++;
+            }
+            open += call != NULL && !grpc_call_closed(call);
+        }
+        step(storm);
+    }
+    assert_int_equal(open, 0);
+}
+
 static void storm_end(struct storm *storm)
 {
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (storm->raw[i].net != NULL) {
+            storm->raw[i].net->ops->close(&storm->raw[i].net);
+        }
+    }
+    calm(storm);
     if (chance(storm, 50)) {
         http_server_drain(storm->server, NULL);
         for (unsigned i = 0; i < 20; i++) {
@@ -445,11 +484,6 @@ static void storm_end(struct storm *storm)
         grpc_call_free(&storm->calling[i].call);
     }
     grpc_client_free(&storm->client);
-    for (unsigned i = 0; i < CLIENTS; i++) {
-        if (storm->raw[i].net != NULL) {
-            storm->raw[i].net->ops->close(&storm->raw[i].net);
-        }
-    }
     step(storm);
     http_server_free(&storm->server);
     step(storm);
