@@ -56,6 +56,9 @@ static void block_put(struct arena_pool *pool, struct arena_block *block)
         pool->kept++;
         return;
     }
+    if (pool != NULL) {
+        pool->given_back += block->size;
+    }
     mem_free(block);
 }
 

@@ -19,6 +19,7 @@ struct arena_pool {
     struct arena_block *free;
     unsigned kept;
     unsigned keep_max;
+    uint64_t given_back; /* bytes that went back to the heap; its reader sets it to 0 */
 };
 
 struct arena {

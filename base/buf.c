@@ -75,6 +75,7 @@ static void chunk_put(struct buf_pool *pool, struct buf_chunk *chunk)
         pool->kept++;
         return;
     }
+    pool->given_back += sizeof *chunk;
     mem_free(chunk);
 }
 

@@ -30,6 +30,7 @@ struct buf_pool {
     unsigned kept; /* chunks in `free` */
     unsigned kept_pieces;
     unsigned keep_max;     /* more go back to the heap */
+    uint64_t given_back;   /* bytes that went back to the heap; its reader sets it to 0 */
     uint64_t bytes;        /* charged now: chunks that a buf holds */
     struct list borrowers; /* bufs with a piece borrowed from `lent` memory */
 };

@@ -25,6 +25,7 @@ void worker_settings_init(struct worker_settings *settings)
         .max_head_bytes = 60 * 1024,
         .max_head_count = 100,
         .mux_streams = 100,
+        .mux_streams_max = 8192,
         .mux_connections = 4,
         .sampling_ppm = 10000,
     };
@@ -68,6 +69,24 @@ void worker_clusters_changed(struct worker *worker)
     arm_sweep(worker);
 }
 
+/* ---- memory after a burst ---- */
+
+#define TRIM_AFTER_US 250000U
+#define TRIM_WORTH_IT (256U * 1024)
+
+/* What a burst took and gave back lies in the heap, page by page among what lives on: the kernel
+ * gets it. */
+static void run_trim(struct task *task)
+{
+    struct worker *worker = CONTAINER_OF(task, struct worker, trim);
+    timer_clear(&worker->trim_timer);
+    if (worker->loop->arenas.given_back + worker->loop->bufs.given_back > TRIM_WORTH_IT) {
+        worker->loop->arenas.given_back = 0;
+        worker->loop->bufs.given_back = 0;
+        alloc_trim();
+    }
+}
+
 /* ---- life ---- */
 
 /* Between our own sidecars: PEER frames, tunnels, and no Huffman code, which costs more than it
@@ -80,7 +99,7 @@ static void init_h2_options(struct worker *worker, enum codec_side side)
         options->peer_frames = mesh == 1;
         options->huffman = mesh == 0;
         options->enable_connect_protocol = side == CODEC_SERVER;
-        options->max_concurrent_streams = worker->settings->mux_streams;
+        options->max_concurrent_streams = worker->settings->mux_streams_max;
     }
 }
 
@@ -106,6 +125,8 @@ void worker_init(struct worker *worker, unsigned index, struct loop *loop,
     worker->matcher.scratch = regex_scratch_new();
     tls_keys_init(&worker->keys, tls_openssl());
     list_init(&worker->intakes);
+    worker->trim.run = run_trim;
+    worker->trim_timer.task = &worker->trim;
     worker->sweep.run = run_sweep;
     worker->sweep_timer.task = &worker->sweep;
     list_init(&worker->pools);
@@ -129,6 +150,7 @@ void worker_fini(struct worker *worker)
     pool_close_all(worker);
     loop_drain(worker->loop);
     timer_clear(&worker->sweep_timer);
+    timer_clear(&worker->trim_timer);
     directory_fini(&worker->clusters);
     tls_keys_fini(&worker->keys);
     regex_scratch_free(&worker->matcher.scratch);
@@ -156,6 +178,9 @@ void worker_count_exchange(struct worker *worker, bool begun)
     CHECK(begun || open > 0);
     atomic_store_explicit(&worker->exchanges_open, begun ? open + 1 : open - 1,
                           memory_order_relaxed);
+    if (!begun && worker->trim_timer.at_us == 0) {
+        timer_set(worker->loop, &worker->trim_timer, worker->loop->now_us + TRIM_AFTER_US);
+    }
 }
 
 uint64_t worker_memory_used(void)

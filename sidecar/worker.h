@@ -31,6 +31,7 @@ struct worker_settings {
     uint32_t max_head_bytes;
     uint16_t max_head_count;
     uint32_t mux_streams;     /* of one HTTP/2 connection before another is opened */
+    uint32_t mux_streams_max; /* that a peer may have open on one */
     uint32_t mux_connections; /* per endpoint */
     uint32_t sampling_ppm;    /* of traces, where the listener does not say */
     uint64_t memory_limit;    /* bytes; 0: none */
@@ -56,7 +57,9 @@ struct worker {
     struct list listeners;
     struct list servers;   /* downstream connections */
     struct slice identity; /* our own SPIFFE id; empty: none */
-    struct task sweep;     /* outlier detection's turn of an interval */
+    struct task trim;      /* gives memory back after a burst */
+    struct timer trim_timer;
+    struct task sweep; /* outlier detection's turn of an interval */
     struct timer sweep_timer;
     uint64_t exchanges_begun;        /* its last exchange's number */
     _Atomic uint32_t exchanges_open; /* written here, read by the admin thread */

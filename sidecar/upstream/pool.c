@@ -205,21 +205,21 @@ static void lend(struct pool_conn *at, struct ticket *ticket)
     }
 }
 
-/* Streams that a connection may carry: ours to choose, the peer's to bound. */
-static uint32_t mux_limit(const struct pool_conn *at)
-{
-    uint32_t ours = at->pool->worker->settings->mux_streams;
-    uint32_t peers = h2_peer_max_streams(at->channel.codec);
-    return ours < peers ? ours : peers;
-}
-
+/* A new connection is worth its handshake while there are few; beyond them what the peer allows is
+ * shared. */
 static bool has_room(const struct pool_conn *at)
 {
     if (at->leaving) {
         return false;
     }
-    return at->protocol == POOL_HTTP2 ? at->channel.stream_count < mux_limit(at)
-                                      : at->channel.stream_count == 0;
+    if (at->protocol != POOL_HTTP2) {
+        return at->channel.stream_count == 0;
+    }
+    const struct worker_settings *settings = at->pool->worker->settings;
+    bool may_open = at->pool->mux_count < settings->mux_connections;
+    uint32_t peers = h2_peer_max_streams(at->channel.codec);
+    uint32_t limit = may_open && settings->mux_streams < peers ? settings->mux_streams : peers;
+    return at->channel.stream_count < limit;
 }
 
 /* Over HTTP/2 a stream stands for the connection that it would have been (behaviour.md, breakers).
@@ -464,8 +464,10 @@ static enum fail open_for_waiting(struct pool *pool, enum pool_protocol protocol
     return fail;
 }
 
+/* HTTP/1: the one that was used last; HTTP/2: the one with the fewest streams. */
 static struct pool_conn *find_ready(struct pool *pool, enum pool_protocol protocol)
 {
+    struct pool_conn *best = NULL;
     if (protocol == POOL_RAW) {
         return NULL;
     }
@@ -476,16 +478,18 @@ static struct pool_conn *find_ready(struct pool *pool, enum pool_protocol protoc
             return at;
         }
     }
-    if (protocol == POOL_HTTP2) {
-        LIST_EACH(&pool->busy, node)
-        {
-            struct pool_conn *at = LIST_ITEM(node, struct pool_conn, link);
-            if (at->protocol == protocol && has_room(at)) {
-                return at;
-            }
+    if (protocol == POOL_HTTP1) {
+        return NULL;
+    }
+    LIST_EACH(&pool->busy, node)
+    {
+        struct pool_conn *at = LIST_ITEM(node, struct pool_conn, link);
+        bool fewer = best == NULL || at->channel.stream_count < best->channel.stream_count;
+        if (at->protocol == protocol && has_room(at) && fewer) {
+            best = at;
         }
     }
-    return NULL;
+    return best;
 }
 
 static void refuse(struct ticket *ticket, enum fail fail)
