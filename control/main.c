@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/version.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
 #include "base/json.h"
@@ -17,6 +16,7 @@
 #include "base/loop.h"
 #include "base/tls.h"
 #include "base/token.h"
+#include "base/version.h"
 #include "control/options.h"
 #include "control/picture.h"
 #include "control/serve/ads.h"
@@ -29,6 +29,11 @@
 #define SECOND_US UINT64_C(1000000)
 /* Another try where our own certificate could not be renewed. */
 #define RENEW_AGAIN_US (60 * SECOND_US)
+/* And where the state could not be saved. */
+#define SAVE_AGAIN_US (5 * SECOND_US)
+
+/* gRPC's channels to one address share a connection, however many clients they are. */
+#define CLIENT_STREAMS 1000U
 
 enum { EXIT_OPTIONS = 2 };
 
@@ -50,6 +55,8 @@ struct daemon {
     struct http_server *plain;
     struct http_server *open; /* API and metrics */
     struct task changed;      /* the source has */
+    struct task save;         /* the state, which the disk did not take */
+    struct timer save_timer;
     struct task renew;
     struct timer renew_timer;
     struct task stop;
@@ -87,12 +94,28 @@ static const struct http_route secure_routes[] = {
 
 /* ---- tasks ---- */
 
+static void save_again(struct daemon *daemon)
+{
+    if (daemon->picture.save_failed) {
+        timer_set(daemon->loop, &daemon->save_timer, daemon->loop->now_us + SAVE_AGAIN_US);
+    }
+}
+
+static void on_save(struct task *task)
+{
+    struct daemon *daemon = CONTAINER_OF(task, struct daemon, save);
+    timer_clear(&daemon->save_timer);
+    picture_save(&daemon->picture);
+    save_again(daemon);
+}
+
 static void source_read(struct daemon *daemon)
 {
     struct files_look look;
     files_read(daemon->files, &look);
     (void)picture_apply(&daemon->picture, &look, daemon->loop->wall_us);
     files_look_fini(&look);
+    save_again(daemon);
 }
 
 static void on_changed(struct task *task)
@@ -215,6 +238,8 @@ static bool source_open(struct daemon *daemon, struct error *err)
                                     .root_namespace = given->root_namespace,
                                     .block_unknown = given->unknown == 1};
     daemon->changed.run = on_changed;
+    daemon->save.run = on_save;
+    daemon->save_timer.task = &daemon->save;
     daemon->files = files_open(daemon->loop, control_options_folder(given), &daemon->changed, err);
     if (daemon->files == NULL) {
         return error_wrap(err, "--source");
@@ -267,14 +292,16 @@ static bool ports_open(struct daemon *daemon, struct error *err)
          .options = {.routes = secure_routes,
                      .route_count = COUNT_OF(secure_routes),
                      .owner = daemon,
-                     .max_connections = 16384},
+                     .max_connections = 16384,
+                     .max_streams = CLIENT_STREAMS},
          .tls = daemon->tls},
         {.option = "xds-plain-address",
          .at = &daemon->options.xds_plain,
          .server = &daemon->plain,
          .options = {.routes = plain_routes,
                      .route_count = COUNT_OF(plain_routes),
-                     .owner = daemon}},
+                     .owner = daemon,
+                     .max_streams = CLIENT_STREAMS}},
         {.option = "api-address",
          .at = &daemon->options.api,
          .server = &daemon->open,
@@ -317,6 +344,7 @@ static void daemon_close(struct daemon *daemon)
     http_server_free(&daemon->open);
     loop_drain(daemon->loop);
     files_free(&daemon->files);
+    timer_clear(&daemon->save_timer);
     if (daemon->picture.path != NULL) {
         picture_fini(&daemon->picture);
     }

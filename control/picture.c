@@ -45,7 +45,7 @@ static void state_load(struct picture *picture)
     mem_free(bytes);
 }
 
-static void state_save(struct picture *picture)
+void picture_save(struct picture *picture)
 {
     size_t len = 0;
     char *bytes = state_write(&picture->set, &picture->texts, &len);
@@ -55,7 +55,7 @@ static void state_save(struct picture *picture)
         bool saved = crypto_save_secret(picture->path, slice_of(bytes, len), &err);
         if (saved) {
             picture->saved_hash = hash;
-        } else {
+        } else if (!picture->save_failed) {
             log_error("the state cannot be saved: a restart now would begin from the files alone",
                       LOG_CAUSE(&err));
         }
@@ -220,16 +220,6 @@ bool picture_apply(struct picture *picture, struct files_look *look, uint64_t wa
         log_info("objects taken", LOG_U64("generation", picture->set.generation),
                  LOG_U64("objects", picture->set.count));
     }
-    state_save(picture);
+    picture_save(picture);
     return changed;
-}
-
-size_t picture_file_errors(const struct picture *picture, const char *file)
-{
-    size_t errors = 0;
-    for (size_t i = 0; i < picture->problems.count; i++) {
-        errors += picture->problems.at[i].severity == POLICY_SEVERITY_ERROR &&
-                  strcmp(picture->problems.at[i].file, file) == 0;
-    }
-    return errors;
 }

@@ -35,9 +35,9 @@ void picture_init(struct picture *picture, const char *state_dir,
                   const struct model_options *options);
 void picture_fini(struct picture *picture);
 
-/* Takes a look at the source into force and saves the state; a disk that refuses is logged and
- * tried again at the next look. True when the model changed. */
+/* Takes a look at the source into force and saves the state; a disk that refuses is logged, and
+ * save_failed says so. True when the model changed. */
 bool picture_apply(struct picture *picture, struct files_look *look, uint64_t wall_us);
 
-/* Errors of the last look in that file. */
-size_t picture_file_errors(const struct picture *picture, const char *file);
+/* Tries again to save what the disk did not take; for now and then. */
+void picture_save(struct picture *picture);

@@ -79,8 +79,10 @@ static void watch_open(struct files *files)
 {
     files->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (files->fd < 0) {
+        struct error err;
+        (void)error_errno(&err, "inotify");
         log_warning("changes of files are looked for every 5 seconds: inotify is not to be had",
-                    LOG_TEXT("reason", strerror(errno)));
+                    LOG_CAUSE(&err));
         files->polling = true;
         return;
     }
@@ -93,8 +95,10 @@ static void folder_watch(struct files *files, const char *path)
 {
     if (files->fd >= 0 && inotify_add_watch(files->fd, path, WATCHED) < 0 && errno != ENOENT &&
         errno != ENOTDIR && !files->polling) {
+        struct error err;
+        (void)error_errno(&err, "%s", path);
         log_warning("changes of files are looked for every 5 seconds: a folder cannot be watched",
-                    LOG_TEXT("folder", path), LOG_TEXT("reason", strerror(errno)));
+                    LOG_CAUSE(&err));
         files->polling = true;
     }
 }
@@ -228,6 +232,16 @@ static void name_sort(const struct files *files, struct files_look *look, const 
     name_push(&look->arena, &look->files, &look->file_count, path);
 }
 
+/* errno says why. */
+static void folder_unread(const struct files *files, struct files_look *look,
+                          const struct folder *folder)
+{
+    struct error err;
+    (void)error_errno(&err, "the folder cannot be read, what came from it stays in force");
+    problem_add(look, folder->path[0] != '\0' ? folder->path : files->folder, err.text);
+    name_push(&look->arena, &look->unread, &look->unread_count, folder->path);
+}
+
 static void folder_list(struct files *files, struct files_look *look, const struct folder *folder,
                         struct list *folders)
 {
@@ -238,21 +252,18 @@ static void folder_list(struct files *files, struct files_look *look, const stru
     DIR *open = opendir(whole);
     if (open == NULL) {
         if (errno != ENOENT || folder->path[0] == '\0') {
-            problem_add(look, folder->path[0] != '\0' ? folder->path : files->folder,
-                        arena_printf(&look->arena,
-                                     "the folder cannot be read: %s; what came from it stays in "
-                                     "force",
-                                     strerror(errno)));
-            name_push(&look->arena, &look->unread, &look->unread_count, folder->path);
+            folder_unread(files, look, folder);
         }
         return;
     }
+    /* NOLINTBEGIN(concurrency-mt-unsafe): nobody else reads this stream */
     for (const struct dirent *entry = readdir(open); entry != NULL; entry = readdir(open)) {
         if (entry->d_name[0] != '.' && look->file_count < FILES_COUNT_MAX) {
             const char *name = arena_text(&look->arena, slice_of_text(entry->d_name));
             name_sort(files, look, path_join(&look->arena, folder->path, name), folders);
         }
     }
+    /* NOLINTEND(concurrency-mt-unsafe) */
     (void)closedir(open);
 }
 
