@@ -3,11 +3,15 @@
  * later is logged, and everything else goes on. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/crypto.h"
@@ -40,6 +44,7 @@ enum { EXIT_OPTIONS = 2 };
 struct daemon {
     struct control_options options;
     struct arena arena; /* options, paths */
+    int lock;           /* held on STATE/lock as long as we live; -1: not yet */
     struct loop *loop;
     struct picture picture;
     struct files *files;
@@ -115,6 +120,7 @@ static void source_read(struct daemon *daemon)
     files_read(daemon->files, &look);
     (void)picture_apply(&daemon->picture, &look, daemon->loop->wall_us);
     files_look_fini(&look);
+    alloc_trim();
     save_again(daemon);
 }
 
@@ -173,6 +179,26 @@ static bool folder_make(const char *path, struct error *err)
     return true;
 }
 
+/* Two daemons on one state would give the same generation to different objects. */
+static bool state_lock(struct daemon *daemon, struct error *err)
+{
+    const char *folder = daemon->options.state_dir;
+    const char *path = arena_printf(&daemon->arena, "%s/lock", folder);
+    if (!folder_make(folder, err)) {
+        return false;
+    }
+    daemon->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (daemon->lock < 0) {
+        return error_errno(err, "%s", path);
+    }
+    if (flock(daemon->lock, LOCK_EX | LOCK_NB) != 0) {
+        return errno == EWOULDBLOCK
+                   ? error_set(err, "%s: another pillion-control uses this folder", folder)
+                   : error_errno(err, "%s", path);
+    }
+    return true;
+}
+
 static bool authority_open(struct daemon *daemon, struct error *err)
 {
     const struct control_options *given = &daemon->options;
@@ -185,9 +211,6 @@ static bool authority_open(struct daemon *daemon, struct error *err)
         .ttl_s = (uint32_t)(given->cert_ttl_us / SECOND_US),
         .backdate_s = (uint32_t)(given->cert_backdate_us / SECOND_US),
     };
-    if (!folder_make(given->state_dir, err)) {
-        return error_wrap(err, "--state-dir");
-    }
     daemon->ca = ca_open(&options, daemon->loop->wall_us, err);
     if (daemon->ca == NULL) {
         return error_wrap(err, "certificate authority");
@@ -318,6 +341,9 @@ static bool ports_open(struct daemon *daemon, struct error *err)
 static bool daemon_open(struct daemon *daemon, struct error *err)
 {
     daemon->stop.run = on_stop;
+    if (!state_lock(daemon, err)) {
+        return error_wrap(err, "--state-dir");
+    }
     if (!authority_open(daemon, err) || !tls_open(daemon, err) || !source_open(daemon, err)) {
         return false;
     }
@@ -355,6 +381,9 @@ static void daemon_close(struct daemon *daemon)
     tls_context_unref(&daemon->tls);
     crypto_key_unref(&daemon->token_key);
     ca_free(&daemon->ca);
+    if (daemon->lock >= 0) {
+        (void)close(daemon->lock);
+    }
     loop_free(&daemon->loop);
 }
 
@@ -366,10 +395,21 @@ static void log_start(const struct control_options *options)
     log_open(&config);
 }
 
+/* As many connections as the system lets us have: a mesh may have thousands of sidecars. */
+static void files_allow(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int daemon_run(struct daemon *daemon)
 {
     struct error err = {{0}};
     log_start(&daemon->options);
+    files_allow();
     daemon->loop = loop_new();
     bool opened = daemon_open(daemon, &err);
     if (opened) {
@@ -384,7 +424,7 @@ static int daemon_run(struct daemon *daemon)
 int main(int argc, char **argv)
 {
     struct error err = {{0}};
-    struct daemon daemon = {0};
+    struct daemon daemon = {.lock = -1};
     alloc_init();
     crypto_init();
     json_init_library();

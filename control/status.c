@@ -138,6 +138,7 @@ static void client_show(void *to, const struct ads_client *client)
     put(json, "since", instant(client->since_us));
     put(json, "generation", number(generation));
     put(json, "acknowledged", number(behind ? sum.acknowledged : generation));
+    put(json, "acknowledged_at", instant(client->acknowledged_us));
     put(json, "behind", json_boolean(behind));
     put(json, "resources", number(sum.resources));
     put(json, "pending", number(sum.pending));

@@ -29,8 +29,10 @@ struct ads_peer {
     uint64_t since_us;
     uint64_t certificate_end_us; /* 0: it came without one */
     enum ads_protocol protocol;
-    uint64_t rejections; /* that were logged */
-    bool mismatch;       /* the node does not agree with the credentials */
+    uint64_t acknowledged_us; /* wall time of the last answer that left none to wait for */
+    bool waiting;             /* for answers, when it last ran */
+    uint64_t rejections;      /* that were logged */
+    bool mismatch;            /* the node does not agree with the credentials */
     struct grave grave;
 };
 
@@ -253,10 +255,18 @@ static void respond(struct ads_peer *peer)
 static void answer_expect(struct ads_peer *peer)
 {
     uint64_t since_ms = ads_stream_waiting_since(peer->stream);
-    if (since_ms == UINT64_MAX) {
+    peer->waiting = since_ms != UINT64_MAX;
+    if (!peer->waiting) {
         timer_clear(&peer->timer);
     } else {
         timer_set(peer->ads->loop, &peer->timer, since_ms * 1000 + ANSWER_US);
+    }
+}
+
+static void answers_note(struct ads_peer *peer)
+{
+    if (peer->waiting && ads_stream_waiting_since(peer->stream) == UINT64_MAX) {
+        peer->acknowledged_us = peer->ads->loop->wall_us;
     }
 }
 
@@ -266,6 +276,7 @@ static void peer_run(struct task *task)
     if (!receive(peer)) {
         return;
     }
+    answers_note(peer);
     respond(peer);
     answer_expect(peer);
     if (timer_due(&peer->timer, peer->ads->loop)) {
@@ -344,6 +355,13 @@ void ads_picture_changed(struct ads *ads)
     LIST_EACH(&ads->peers, node)
     {
         struct ads_peer *peer = CONTAINER_OF(node, struct ads_peer, link);
+        struct error err = {{0}};
+        bool known = peer->view.said.id[0] != '\0' && peer->caller.identity[0] != '\0';
+        if (known && !agrees(peer, view_get_node(&peer->view), &err)) {
+            ads->counts.refused++;
+            peer_end(peer, GRPC_PERMISSION_DENIED, err.text);
+            continue;
+        }
         for (unsigned type = 0; type < XDS_RESOURCE_COUNT; type++) {
             ads_stream_changed(peer->stream, (enum xds_resource)type);
         }
@@ -365,6 +383,7 @@ void ads_each_client(const struct ads *ads, void (*show)(void *to, const struct 
             .uid = slice_of_text(peer->caller.uid),
             .peer = peer->addr,
             .since_us = peer->since_us,
+            .acknowledged_us = peer->acknowledged_us,
             .certificate_end_us = peer->certificate_end_us,
             .delta = peer->protocol == ADS_DELTA,
         };

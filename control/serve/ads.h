@@ -67,7 +67,8 @@ void ads_free(struct ads **ads);
 
 /* Of a row of ADS_SERVICES. */
 void ads_accept_take(struct ads *ads, struct grpc_stream **stream);
-/* The picture is another one. */
+/* The picture is another one. A client whose node does not agree with its credentials any more
+ * loses its stream. */
 void ads_picture_changed(struct ads *ads);
 struct ads_counts ads_get_counts(const struct ads *ads);
 
@@ -80,6 +81,7 @@ struct ads_client {
     struct slice uid;
     struct addr peer;
     uint64_t since_us;           /* wall time */
+    uint64_t acknowledged_us;    /* wall time of its last answer that left none due; 0: never */
     uint64_t certificate_end_us; /* of the one it came with, wall time; 0: none */
     bool delta;
 };

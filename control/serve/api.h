@@ -6,11 +6,13 @@
  *     GET /metrics          Prometheus' text format
  *     GET /api/status       {"version": "0.1.0", "trust_domain": "cluster.local", "generation": 7,
  *                            "changed": "2026-11-20T14:15:53.123456Z" or null,
+ *                            "state_saved": false while the state folder does not take it,
  *                            "sidecars": [{
  *                              "id": node.id, "version": user agent, "identity": SPIFFE id or null,
  *                              "peer": "127.0.0.1:40000", "protocol": "delta" or "sotw",
- *                              "since": time, "generation": of what it should have,
- *                              "acknowledged": of what it has, "behind": true or false,
+ *                              "since": time, "generation": the mesh's,
+ *                              "acknowledged": N, "acknowledged_at": time or null,
+ *                              "behind": true or false,
  *                              "resources": N, "pending": N, "rejected": N,
  *                              "certificate_rest_s": seconds, or null where it is not known,
  *                              "nacks": [{"type": "CDS", "name": ..., "text": the client's words}]
@@ -26,8 +28,9 @@
  *                            "generation", "holders": N, "acknowledged": N,
  *                            "behind": [node ids, at most 20], "problem": text or null}]}
  *
- * "generation" of a sidecar is the newest generation among the objects from which its resources
- * are made; objects that concern none of its resources do not count.
+ * "acknowledged" of a sidecar is the mesh's generation when everything that it is subscribed to is
+ * in force as of that (changes that do not concern it need no answer), else the newest generation
+ * among what is in force; "acknowledged_at" is when it last had answered all that it was sent.
  * "state" of an object that is waited for: "live" (in force, and acknowledged by every connected
  * client that holds something made from it; holders 0: none does), "behind" (in force, not
  * acknowledged everywhere), "other" (another version is in force: not read yet, or refused, then

@@ -134,6 +134,33 @@ class Delta(unittest.TestCase):
             os.unlink(f"{control.policy}/mesh.yaml")
             self.assertEqual(list(stream.receive().removed_resources), [DESTINATION])
 
+    def test_a_wildcard_is_the_inbound_side(self):
+        with running(*MESH) as control:
+            node = "sidecar~127.0.0.1~v1-a.default~default.svc.cluster.local"
+            with xds.stream(xds.plain(control), node) as stream:
+                stream.send(xds.LISTENER)
+                stream.send(xds.CLUSTER, resource_names_subscribe=["*"])
+                got = {}
+                for _ in range(2):
+                    response = stream.receive()
+                    got[response.type_url] = {r.name for r in response.resources}
+                    stream.ack(response)
+                self.assertEqual(got[xds.LISTENER], {"virtualInbound"})
+                self.assertIn("inbound|18001||", got[xds.CLUSTER])
+
+    def test_state_of_the_world_by_hand(self):
+        with running(*MESH) as control:
+            name = "outbound|8000||order-service.default.svc.cluster.local"
+            with xds.stream(xds.plain(control), "somebody", path=xds.WORLD) as stream:
+                stream.send(xds.CLUSTER, resource_names=[name])
+                clusters = stream.receive()
+                self.assertEqual([xds.unpack(r).name for r in clusters.resources], [name])
+                stream.send(xds.CLUSTER, resource_names=[name], response_nonce=clusters.nonce,
+                            version_info=clusters.version_info)
+                stream.send(xds.ENDPOINTS, resource_names=[name])
+                endpoints, = [xds.unpack(r) for r in stream.receive().resources]
+                self.assertEqual(len(endpoints.endpoints[0].lb_endpoints), 2)
+
     def test_a_service_of_one_type(self):
         path = "/envoy.service.endpoint.v3.EndpointDiscoveryService/DeltaEndpoints"
         with running(*MESH) as control:
@@ -345,6 +372,11 @@ class Start(unittest.TestCase):
 
         self.fails("token.key", code=1, prepare=other_may_read)
 
+    def test_a_state_folder_in_use(self):
+        with running(*MESH) as control:
+            self.fails("another pillion-control uses this folder", "--state-dir", control.state,
+                       code=1)
+
     def test_a_port_in_use(self):
         with socket.socket() as taken:
             port = free_port()
@@ -464,6 +496,17 @@ class Credentials(unittest.TestCase):
             stream = xds.Stream(channel, self.SERVER, token=control.token())
             stream.subscribe(xds.DESTINATION, DESTINATION)
             self.assertEqual(stream.receive().resources[0].name, DESTINATION)
+            stream.close()
+
+    def test_a_workload_that_becomes_somebody_elses(self):
+        with running(*MESH) as control, xds.secure(control) as channel:
+            stream = xds.Stream(channel, self.SERVER, token=control.token())
+            stream.subscribe(xds.DESTINATION, DESTINATION)
+            stream.ack(stream.receive())
+            control.write("mesh.yaml", MESH[0], workload(
+                "v1-a", "order-service", "v1", 18001, meshed=True, account="billing"))
+            refused(self, grpc.StatusCode.PERMISSION_DENIED, "sa/billing, the credentials",
+                    stream.receive)
             stream.close()
 
     def test_certificates_of_another_authority(self):
