@@ -60,6 +60,8 @@ static enum io plain_handshake(struct conn *conn, struct error *err)
         (void)error_set(err, "%s", net_error_text(failed));
         return IO_RESET;
     }
+    /* The write event has told what it was wanted for; left wanted, it comes in every tick. */
+    net_want(conn->net, conn->net->wanted & ~(unsigned)NET_WRITE);
     return IO_OK;
 }
 
