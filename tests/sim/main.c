@@ -1,0 +1,133 @@
+/* sim --seed N | --seeds A..B [--scenario NAME] [--trace]: runs each seed twice; the trace of both
+ * must be the same. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "tests/sim/ledger.h"
+#include "tests/sim/run.h"
+#include "tests/sim/scenario.h"
+
+struct asked {
+    uint64_t first;
+    uint64_t last;
+    const struct scenario *only;
+    bool trace;
+};
+
+static int usage(void)
+{
+    (void)fprintf(stderr, "usage: sim --seed N | --seeds A..B [--scenario NAME] [--trace]\n");
+    for (unsigned i = 0; i < scenario_count; i++) {
+        (void)fprintf(stderr, "  %-16s %s\n", scenarios[i].name, scenarios[i].meaning);
+    }
+    return 2;
+}
+
+static bool read_number(const char *text, const char *end_wanted, uint64_t *number,
+                        const char **rest)
+{
+    char *end;
+    *number = strtoull(text, &end, 10);
+    size_t len = strlen(end_wanted);
+    bool good = end != text && strncmp(end, end_wanted, len) == 0;
+    *rest = end + len;
+    return good;
+}
+
+static bool read_option(struct asked *asked, const char *name, const char *value)
+{
+    const char *rest;
+    if (strcmp(name, "--seed") == 0) {
+        bool good = read_number(value, "", &asked->first, &rest);
+        asked->last = asked->first;
+        return good && *rest == '\0';
+    }
+    if (strcmp(name, "--seeds") == 0) {
+        return read_number(value, "..", &asked->first, &rest) &&
+               read_number(rest, "", &asked->last, &rest) && *rest == '\0' &&
+               asked->first <= asked->last;
+    }
+    if (strcmp(name, "--scenario") == 0) {
+        for (unsigned i = 0; i < scenario_count; i++) {
+            if (strcmp(scenarios[i].name, value) == 0) {
+                asked->only = &scenarios[i];
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool read_arguments(struct asked *asked, int count, char **arguments)
+{
+    for (int i = 1; i < count; i++) {
+        if (strcmp(arguments[i], "--trace") == 0) {
+            asked->trace = true;
+        } else if (i + 1 < count && read_option(asked, arguments[i], arguments[i + 1])) {
+            i++;
+        } else {
+            return false;
+        }
+    }
+    return asked->last > 0;
+}
+
+static bool run_twice(const struct asked *asked, uint64_t seed)
+{
+    const struct scenario *scenario = asked->only != NULL ? asked->only : run_scenario_of(seed);
+    struct run_result first;
+    struct run_result second;
+    run_seed(seed, asked->only, asked->trace ? stdout : NULL, &first);
+    run_seed(seed, asked->only, NULL, &second);
+    bool same = first.hash == second.hash && first.notes == second.notes;
+    if (asked->first == asked->last) {
+        (void)printf("seed %" PRIu64 " %s: hash %016" PRIx64 ", %" PRIu64 " lines, %" PRIu64
+                     " requests, %" PRIu64 " exchanges; answered %" PRIu64 ", local %" PRIu64
+                     ", cut %" PRIu64 ", lost %" PRIu64 ", abandoned %" PRIu64 "\n",
+                     seed, scenario->name, first.hash, first.notes, first.requests, first.exchanges,
+                     first.ends[LEDGER_ANSWERED], first.ends[LEDGER_LOCAL], first.ends[LEDGER_CUT],
+                     first.ends[LEDGER_LOST], first.ends[LEDGER_ABANDONED]);
+    }
+    if (!same) {
+        (void)printf("FAILED sim --seed %" PRIu64 " (%s): two runs differ: %016" PRIx64
+                     " and %016" PRIx64 "\n",
+                     seed, scenario->name, first.hash, second.hash);
+    }
+    if (first.failed) {
+        (void)printf("FAILED sim --seed %" PRIu64 " (%s): %s\n", seed, scenario->name,
+                     first.failure);
+    }
+    (void)fflush(stdout);
+    return same && !first.failed;
+}
+
+static void drop_line(void *owner, struct slice line)
+{
+    (void)owner;
+    (void)line;
+}
+
+int main(int count, char **arguments)
+{
+    struct asked asked = {.last = 0};
+    if (!read_arguments(&asked, count, arguments)) {
+        return usage();
+    }
+    alloc_init();
+    json_init_library();
+    const struct log_config config = {.level = LOG_LEVEL_ERROR, .sink = drop_line};
+    log_open(&config);
+    uint64_t failed = 0;
+    for (uint64_t seed = asked.first; seed <= asked.last; seed++) {
+        failed += !run_twice(&asked, seed);
+    }
+    if (asked.first != asked.last) {
+        (void)printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", asked.last - asked.first + 1,
+                     failed);
+    }
+    return failed > 0;
+}

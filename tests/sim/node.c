@@ -1,0 +1,150 @@
+#include "tests/sim/node.h"
+
+#include "base/alloc.h"
+#include "sidecar/accept/listener.h"
+#include "sidecar/config/compile.h"
+#include "tests/sim/tls_sim.h"
+
+static struct bootstrap *compile(const char *config)
+{
+    struct arena arena;
+    arena_init(&arena, NULL);
+    char *text = arena_text(&arena, slice_of_text(config));
+    for (char *at = text; *at != '\0'; at++) {
+        *at = *at == '\'' ? '"' : *at;
+    }
+    struct error err = {.text = ""};
+    json_t *json = json_parse(slice_of_text(text), NULL, &err);
+    struct bootstrap *out = json != NULL ? compile_bootstrap(json, NULL, &err) : NULL;
+    if (out == NULL) {
+        (void)fprintf(stderr, "%s\n%s\n", text, err.text);
+    }
+    CHECK(out != NULL);
+    json_decref(json);
+    arena_fini(&arena);
+    return out;
+}
+
+static void put_clusters(struct node *node, const struct bootstrap *config)
+{
+    struct worker *worker = &node->worker;
+    for (uint32_t i = 0; i < config->cluster_count; i++) {
+        directory_put(&worker->clusters, &config->clusters[i], node->host->world->now_us,
+                      rng_u64(&worker->rng));
+    }
+    worker_clusters_changed(worker);
+}
+
+static void listen_all(struct node *node, const struct bootstrap *config)
+{
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        struct error err = {.text = ""};
+        struct net_listener *net =
+            net_listen(node->host->loop, &config->listeners[i].addr, 1024, &err);
+        CHECK(net != NULL);
+        (void)listener_new(&node->worker, &config->listeners[i], &net);
+    }
+}
+
+void node_init(struct node *node, struct host *host, const char *config, uint64_t seed)
+{
+    *node = (struct node){.host = host};
+    worker_settings_init(&node->settings);
+    node->registry = shared_registry_new();
+    worker_init(&node->worker, 0, host->loop, node->registry, &node->settings, seed);
+    node->worker.keys.provider = tls_sim();
+    node->configs[node->config_count++] = compile(config);
+    put_clusters(node, node->configs[0]);
+    listen_all(node, node->configs[0]);
+}
+
+static const struct listener_config *find_listener(const struct bootstrap *config,
+                                                   struct slice name)
+{
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        if (slice_eq(config->listeners[i].name, name)) {
+            return &config->listeners[i];
+        }
+    }
+    return NULL;
+}
+
+void node_update(struct node *node, const char *config)
+{
+    CHECK(node->config_count < NODE_CONFIGS_MAX);
+    struct bootstrap *next = compile(config);
+    node->configs[node->config_count++] = next;
+    put_clusters(node, next);
+    LIST_EACH(&node->worker.listeners, link)
+    {
+        struct listener *listener = LIST_ITEM(link, struct listener, link);
+        const struct listener_config *to = find_listener(next, listener->config->name);
+        CHECK(to != NULL);
+        CHECK(to->chain_count == listener->config->chain_count);
+        for (uint32_t i = 0; i < to->chain_count; i++) {
+            const struct hcm_config *http = to->chains[i].http;
+            if (http != NULL && http->routes != NULL) {
+                binding_update(&listener->services[i]->binding, http->routes,
+                               rng_u64(&node->worker.rng));
+            }
+        }
+    }
+}
+
+static void check_cluster(struct node *node, const struct cluster *cluster)
+{
+    const struct shared_cluster *shared = cluster->shared;
+    const struct {
+        const char *name;
+        unsigned value;
+    } counts[] = {{"active requests", atomic_load(&shared->active.value)},
+                  {"pending requests", atomic_load(&shared->pending.value)},
+                  {"connections", atomic_load(&shared->connections.value)},
+                  {"retries", atomic_load(&shared->retries.value)}};
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        if (counts[i].value != 0) {
+            world_fail(node->host->world, "%s: cluster %.*s still counts %u %s", node->host->name,
+                       SLICE_ARG(cluster->config->name), counts[i].value, counts[i].name);
+        }
+    }
+    for (uint32_t i = 0; i < cluster->endpoint_count; i++) {
+        struct endpoint *endpoint = cluster->endpoints[i];
+        unsigned connections = atomic_load(&endpoint->shared->connections);
+        if (endpoint_active(endpoint) != 0 || connections != 0) {
+            world_fail(node->host->world,
+                       "%s: an endpoint still counts %u requests and %u connections",
+                       node->host->name, endpoint_active(endpoint), connections);
+        }
+    }
+}
+
+void node_check_idle(struct node *node)
+{
+    struct worker *worker = &node->worker;
+    struct world *world = node->host->world;
+    uint32_t open = worker_exchanges_open(worker);
+    if (open != 0) {
+        world_fail(world, "%s: %u exchanges never ended", node->host->name, open);
+    }
+    if (!list_empty(&worker->pools)) {
+        world_fail(world, "%s: a pool still has connections or waiters", node->host->name);
+    }
+    if (!list_empty(&worker->servers) || !list_empty(&worker->intakes)) {
+        world_fail(world, "%s: a downstream connection never ended", node->host->name);
+    }
+    MAP_EACH(&worker->clusters.by_name, entry)
+    {
+        check_cluster(node, entry->value);
+    }
+    world_note(world, "exchanges", worker->exchanges_begun, open, 0);
+}
+
+void node_fini(struct node *node)
+{
+    worker_fini(&node->worker);
+    loop_drain(node->host->loop);
+    for (unsigned i = 0; i < node->config_count; i++) {
+        snapshot_free(&node->configs[i]->owner);
+    }
+    shared_registry_free(&node->registry);
+}

@@ -1,0 +1,314 @@
+#include "tests/sim/run.h"
+
+#include <inttypes.h>
+
+#include "base/alloc.h"
+#include "tests/sim/app.h"
+#include "tests/sim/client.h"
+#include "tests/sim/node.h"
+#include "tests/sim/scenario.h"
+
+#define APPS_MAX      9
+#define S             UINT64_C(1000000)
+#define LOAD_MAX_US   (20000 * S)
+#define IDLE_US       (8000 * S) /* past every idle limit that a sidecar has */
+#define CALLS_TO_FAIL 300
+
+struct run {
+    struct world world;
+    struct plan plan;
+    struct ledger ledger;
+    struct node client_node;
+    struct node server_node; /* with two_hops */
+    struct app apps[APPS_MAX];
+    unsigned app_count;
+    struct client clients[SCENARIO_CLIENTS_MAX];
+    struct host *client_host;
+    struct host *server_host;
+    struct arena arena;
+    uint64_t begun_us;
+    uint64_t next_outage_us;
+    uint64_t outage_ends_us;
+    unsigned outage_app;
+    uint64_t changed_at; /* requests begun at the change of weights; 0: none yet */
+    uint64_t phase_counts[2][SCENARIO_CLUSTERS_MAX];
+    bool drained;
+    bool healed;
+};
+
+const struct scenario *run_scenario_of(uint64_t seed)
+{
+    struct rng rng;
+    rng_seed(&rng, seed);
+    return &scenarios[rng_below(&rng, scenario_count)];
+}
+
+/* ---- set-up ---- */
+
+static void set_shapes(struct run *run)
+{
+    struct addr outbound = addr_ipv4(10, 0, 0, 1, 15001);
+    struct addr inbound = addr_ipv4(10, 0, 0, 2, 15006);
+    world_shape_at(&run->world, &outbound, &run->plan.client_shape);
+    world_shape_at(&run->world, &inbound, &run->plan.hop_shape);
+    for (unsigned i = 0; i < run->app_count; i++) {
+        struct addr at = scenario_app_addr(&run->plan, i);
+        world_shape_at(&run->world, &at,
+                       run->plan.two_hops ? &run->plan.app_shape : &run->plan.hop_shape);
+    }
+}
+
+static void make_hosts(struct run *run)
+{
+    struct world *world = &run->world;
+    struct addr client_ip = addr_ipv4(10, 0, 0, 1, 0);
+    struct addr server_ip = addr_ipv4(10, 0, 0, 2, 0);
+    struct pod *client = world_pod(world, &client_ip);
+    struct pod *server = world_pod(world, &server_ip);
+    client->outbound = addr_ipv4(10, 0, 0, 1, 15001);
+    run->client_host = world_host(world, client, "clients", false);
+    run->server_host = world_host(world, server, "applications", false);
+    struct host *sidecar = world_host(world, client, "outbound sidecar", true);
+    node_init(&run->client_node, sidecar, scenario_client_config(&run->arena, &run->plan, false),
+              rng_u64(&world->rng));
+    if (run->plan.two_hops) {
+        server->inbound = addr_ipv4(10, 0, 0, 2, 15006);
+        sidecar = world_host(world, server, "inbound sidecar", true);
+        node_init(&run->server_node, sidecar, scenario_server_config(&run->arena, &run->plan),
+                  rng_u64(&world->rng));
+    }
+}
+
+static void make_actors(struct run *run)
+{
+    const struct plan *plan = &run->plan;
+    for (unsigned i = 0; i < run->app_count; i++) {
+        bool bad = plan->has_bad_mix && i + 1 == run->app_count;
+        struct addr at = scenario_app_addr(plan, i);
+        app_init(&run->apps[i], run->server_host, &run->ledger, &at, i,
+                 bad ? &plan->bad_mix : &plan->mix);
+    }
+    struct addr to = scenario_app_addr(plan, 0);
+    for (unsigned i = 0; i < plan->clients; i++) {
+        client_init(&run->clients[i], run->client_host, &run->ledger, &to, "server.default:8001",
+                    &plan->client);
+    }
+}
+
+static void set_up(struct run *run, uint64_t seed, const struct scenario *only, FILE *trace)
+{
+    struct rng rng;
+    rng_seed(&rng, seed);
+    const struct scenario *scenario = &scenarios[rng_below(&rng, scenario_count)];
+    scenario = only != NULL ? only : scenario;
+    world_init(&run->world, rng_u64(&rng), trace);
+    arena_init(&run->arena, NULL);
+    ledger_init(&run->ledger, &run->world);
+    scenario->draw(&run->plan, &rng);
+    run->ledger.posts_may_repeat = run->plan.posts_may_repeat;
+    run->app_count = run->plan.clusters * run->plan.endpoints;
+    CHECK(run->app_count <= APPS_MAX);
+    set_shapes(run);
+    make_hosts(run);
+    make_actors(run);
+    run->begun_us = run->world.now_us;
+    if (run->plan.fail_a_call) {
+        run->world.fail_call = (enum world_call)rng_below(&rng, WORLD_CALL_COUNT);
+        run->world.fail_at = 1 + rng_below(&rng, CALLS_TO_FAIL);
+    }
+    if (run->plan.outage_every_us != 0) {
+        run->next_outage_us = run->begun_us + run->plan.outage_every_us;
+    }
+}
+
+/* ---- what happens from outside ---- */
+
+static bool clients_done(const struct run *run)
+{
+    for (unsigned i = 0; i < run->plan.clients; i++) {
+        if (!run->clients[i].done) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void drive_outage(struct run *run)
+{
+    uint64_t now_us = run->world.now_us;
+    if (run->outage_ends_us != 0 && now_us >= run->outage_ends_us) {
+        app_start(&run->apps[run->outage_app]);
+        run->outage_ends_us = 0;
+        run->next_outage_us = now_us + run->plan.outage_every_us;
+    } else if (run->outage_ends_us == 0 && run->next_outage_us != 0 &&
+               now_us >= run->next_outage_us) {
+        run->outage_app = (unsigned)rng_below(&run->world.rng, run->app_count);
+        app_stop(&run->apps[run->outage_app]);
+        run->outage_ends_us = now_us + run->plan.outage_us;
+    }
+}
+
+static void count_phase(struct run *run, unsigned phase, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++) {
+        const struct ledger_row *row = &run->ledger.rows[i];
+        if (row->heads > 0) {
+            run->phase_counts[phase][row->tries[0].app / run->plan.endpoints]++;
+        }
+    }
+}
+
+/* The second half: every client has stopped, so that each pick belongs to one configuration. */
+static void change_weights(struct run *run)
+{
+    run->changed_at = run->ledger.count;
+    count_phase(run, 0, 0, run->changed_at);
+    world_note(&run->world, "weights change", run->changed_at, 0, 0);
+    node_update(&run->client_node, scenario_client_config(&run->arena, &run->plan, true));
+    for (unsigned i = 0; i < run->plan.clients; i++) {
+        client_more(&run->clients[i], run->plan.client.requests);
+    }
+}
+
+static void drive(struct run *run)
+{
+    const struct plan *plan = &run->plan;
+    uint64_t since_us = run->world.now_us - run->begun_us;
+    drive_outage(run);
+    if (plan->drain_at_us != 0 && !run->drained && since_us >= plan->drain_at_us) {
+        run->drained = true;
+        world_note(&run->world, "drain", 0, 0, 0);
+        worker_drain(&run->client_node.worker);
+    }
+    if (plan->heal_at_us != 0 && !run->healed && since_us >= plan->heal_at_us) {
+        run->healed = true;
+        run->apps[run->app_count - 1].mix = plan->mix;
+    }
+}
+
+/* Whatever comes first of the things that happen from outside. */
+static uint64_t next_act(const struct run *run, uint64_t limit_us)
+{
+    const struct plan *plan = &run->plan;
+    const uint64_t times[] = {
+        run->outage_ends_us, run->outage_ends_us == 0 ? run->next_outage_us : 0,
+        plan->drain_at_us != 0 && !run->drained ? run->begun_us + plan->drain_at_us : 0,
+        plan->heal_at_us != 0 && !run->healed ? run->begun_us + plan->heal_at_us : 0};
+    uint64_t next = limit_us;
+    for (size_t i = 0; i < COUNT_OF(times); i++) {
+        next = times[i] != 0 && times[i] < next ? times[i] : next;
+    }
+    return next;
+}
+
+static void live(struct run *run)
+{
+    uint64_t limit_us = run->begun_us + LOAD_MAX_US;
+    while (!clients_done(run) && run->world.failures == 0 && run->world.now_us < limit_us) {
+        uint64_t act_us = next_act(run, limit_us);
+        while (world_step(&run->world, act_us) && !clients_done(run) && run->world.failures == 0) {
+        }
+        drive(run);
+    }
+}
+
+/* ---- oracles ---- */
+
+static void check_share(struct run *run, unsigned phase, const unsigned *weight)
+{
+    const struct plan *plan = &run->plan;
+    uint64_t sum = 0;
+    uint64_t total = 0;
+    for (unsigned i = 0; i < plan->clusters; i++) {
+        sum += weight[i];
+        total += run->phase_counts[phase][i];
+    }
+    uint64_t bound = plan->clusters == 2 ? 1 : 2;
+    for (unsigned i = 0; i < plan->clusters; i++) {
+        /* |count - total * w / sum| < bound, without fractions */
+        uint64_t is = run->phase_counts[phase][i] * sum;
+        uint64_t should = total * weight[i];
+        uint64_t off = is > should ? is - should : should - is;
+        if (off >= bound * sum || (weight[i] == 0 && is > 0)) {
+            world_fail(&run->world,
+                       "weights: v%u got %" PRIu64 " of %" PRIu64 " with %u of %" PRIu64, i + 1,
+                       run->phase_counts[phase][i], total, weight[i], sum);
+        }
+    }
+}
+
+static void check_ledger(struct run *run)
+{
+    const struct plan *plan = &run->plan;
+    ledger_close(&run->ledger);
+    for (uint64_t i = 0; i < run->ledger.count && plan->all_answered; i++) {
+        const struct ledger_row *row = &run->ledger.rows[i];
+        if (row->end != LEDGER_ANSWERED && row->end != LEDGER_LOST) {
+            world_fail(&run->world, "request %" PRIu64 " was not answered: end %u, status %u",
+                       i + 1, row->end, row->status);
+        }
+    }
+    if (plan->exact_weights) {
+        count_phase(run, 1, run->changed_at, run->ledger.count);
+        check_share(run, 0, plan->weight);
+        check_share(run, 1, plan->weight_later);
+    }
+}
+
+static void finish(struct run *run)
+{
+    for (unsigned i = 0; i < run->plan.clients; i++) {
+        client_fini(&run->clients[i]);
+    }
+    if (run->world.failures == 0) {
+        world_run(&run->world, run->world.now_us + IDLE_US);
+    }
+    if (run->world.failures == 0) {
+        check_ledger(run);
+        node_check_idle(&run->client_node);
+    }
+    if (run->world.failures == 0 && run->plan.two_hops) {
+        node_check_idle(&run->server_node);
+    }
+}
+
+static void tear_down(struct run *run)
+{
+    node_fini(&run->client_node);
+    if (run->plan.two_hops) {
+        node_fini(&run->server_node);
+    }
+    for (unsigned i = 0; i < run->app_count; i++) {
+        app_fini(&run->apps[i]);
+    }
+    loop_drain(run->client_host->loop);
+    world_fini(&run->world);
+    ledger_fini(&run->ledger);
+    arena_fini(&run->arena);
+}
+
+void run_seed(uint64_t seed, const struct scenario *only, FILE *trace, struct run_result *result)
+{
+    struct run *run = NEW(struct run);
+    set_up(run, seed, only, trace);
+    live(run);
+    if (run->plan.exact_weights && run->world.failures == 0) {
+        change_weights(run);
+        live(run);
+    }
+    if (!clients_done(run)) {
+        world_fail(&run->world, "the clients never came to an end");
+    }
+    finish(run);
+    *result = (struct run_result){.hash = run->world.hash,
+                                  .notes = run->world.notes,
+                                  .requests = run->ledger.count,
+                                  .exchanges = run->client_node.worker.exchanges_begun,
+                                  .failed = run->world.failures > 0};
+    for (unsigned i = 0; i < LEDGER_END_COUNT; i++) {
+        result->ends[i] = ledger_ends(&run->ledger, (enum ledger_end)i);
+    }
+    (void)snprintf(result->failure, sizeof result->failure, "%s", run->world.failure);
+    tear_down(run);
+    mem_free(run);
+}

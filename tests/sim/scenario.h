@@ -1,0 +1,62 @@
+#pragma once
+/* What a run is about: the topology, what the sidecars are told, how applications, clients and the
+ * network behave, and what must come out. Each row of the table draws its details from the seed. */
+
+#include "tests/sim/app.h"
+#include "tests/sim/client.h"
+#include "tests/sim/world.h"
+
+#define SCENARIO_CLUSTERS_MAX 3
+#define SCENARIO_CLIENTS_MAX  6
+
+struct plan {
+    /* Topology: a client pod with a sidecar; a server pod with `clusters` x `endpoints`
+     * applications, behind a sidecar of its own with mutual TLS where two_hops says so. */
+    bool two_hops;
+    bool opaque;
+    unsigned clusters;
+    unsigned endpoints; /* of each cluster */
+    unsigned clients;
+    /* Policy, as JSON members with ' for "; null: nothing said. */
+    unsigned weight[SCENARIO_CLUSTERS_MAX];
+    unsigned
+        weight_later[SCENARIO_CLUSTERS_MAX]; /* from half of the requests on; all 0: no change */
+    const char *timeout;
+    const char *retry;
+    const char *breakers;
+    const char *outlier;
+    /* Behaviour. */
+    struct app_mix mix;
+    struct app_mix bad_mix; /* of the last application */
+    bool has_bad_mix;
+    struct client_plan client;
+    struct world_shape client_shape;
+    struct world_shape hop_shape; /* between sidecars, or to the application of a plain hop */
+    struct world_shape app_shape; /* from the inbound sidecar */
+    uint64_t outage_every_us;     /* one application goes; 0: none does */
+    uint64_t outage_us;
+    uint64_t drain_at_us; /* after the start; 0: no drain */
+    uint64_t heal_at_us;  /* bad_mix becomes mix; 0: never */
+    bool fail_a_call;
+    /* What must come out. */
+    bool all_answered;   /* every request, by the application */
+    bool all_status_200; /* and well */
+    bool exact_weights;
+    bool posts_may_repeat;
+    bool some_local;   /* local replies must occur */
+    bool echo_may_end; /* a tunnel may end early and cleanly */
+};
+
+struct scenario {
+    const char *name;
+    const char *meaning;
+    void (*draw)(struct plan *plan, struct rng *rng);
+};
+
+extern const struct scenario scenarios[];
+extern const unsigned scenario_count;
+
+/* Bootstraps of the two sidecars; `later`: with the later weights. */
+const char *scenario_client_config(struct arena *arena, const struct plan *plan, bool later);
+const char *scenario_server_config(struct arena *arena, const struct plan *plan);
+struct addr scenario_app_addr(const struct plan *plan, unsigned app);
