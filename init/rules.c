@@ -214,21 +214,20 @@ const char *rules_write_script(const char *table_text, struct arena *arena)
     return arena_printf(arena, "%s%s", rules_remove_script(), table_text);
 }
 
+/* Without its indentation; empty behind the end. */
+static struct slice next_line(struct slice *rest)
+{
+    return rest->at != NULL ? slice_trim(slice_cut(rest, '\n')) : SLICE("");
+}
+
 const char *rules_difference(const char *wanted, const char *found, struct arena *arena)
 {
     struct slice left = slice_of_text(wanted);
     struct slice right = slice_of_text(found);
     for (unsigned line = 1; left.at != NULL || right.at != NULL; line++) {
-        struct slice a = left.at != NULL ? slice_cut(&left, '\n') : left;
-        struct slice b = right.at != NULL ? slice_cut(&right, '\n') : right;
+        struct slice a = next_line(&left);
+        struct slice b = next_line(&right);
         if (!slice_eq(a, b)) {
-            struct slice tab = SLICE("\t");
-            while (slice_starts(a, tab)) {
-                a = slice_from(a, 1);
-            }
-            while (slice_starts(b, tab)) {
-                b = slice_from(b, 1);
-            }
             return arena_printf(arena, "line %u: wanted \"%.*s\", there is \"%.*s\"", line,
                                 SLICE_ARG(a), SLICE_ARG(b));
         }

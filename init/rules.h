@@ -45,6 +45,6 @@ const char *rules_write_script(const char *table_text, struct arena *arena);
 /* One transaction that takes the table away, whether it is there or not. */
 const char *rules_remove_script(void);
 
-/* The first line in which two texts differ, for people: "line 5: wanted \"...\", there is \"...\"";
- * null where they are the same. In the arena. */
+/* The first line in which two texts differ but for indentation, for people: "line 5: wanted
+ * \"...\", there is \"...\""; null where they are the same. In the arena. */
 const char *rules_difference(const char *wanted, const char *found, struct arena *arena);
