@@ -109,6 +109,12 @@ bool addr_is_loopback(const struct addr *addr)
                                      : addr->family == ADDR_IPV6 && memcmp(addr->ip, six, 16) == 0;
 }
 
+bool addr_is_any(const struct addr *addr)
+{
+    static const uint8_t zero[16];
+    return memcmp(addr->ip, zero, sizeof zero) == 0;
+}
+
 bool addr_in_prefix(const struct addr *addr, const struct addr *prefix, unsigned prefix_len)
 {
     if (addr->family != prefix->family) {

@@ -31,6 +31,8 @@ bool addr_eq(const struct addr *a, const struct addr *b);
 bool addr_ip_eq(const struct addr *a, const struct addr *b);
 /* 127.0.0.0/8 or ::1. */
 bool addr_is_loopback(const struct addr *addr);
+/* 0.0.0.0 or ::. */
+bool addr_is_any(const struct addr *addr);
 /* True when the first `prefix_len` bits of both are the same and the families are. */
 bool addr_in_prefix(const struct addr *addr, const struct addr *prefix, unsigned prefix_len);
 uint64_t addr_hash(const struct addr *addr, uint64_t seed);

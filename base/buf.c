@@ -23,6 +23,7 @@ struct buf_piece {
 /* Pieces come from the heap by the slab: one allocation serves many, and an idle pool keeps them.
  */
 #define PIECES_KEEP 256
+#define COPY_MAX    512
 
 void buf_pool_init(struct buf_pool *pool, unsigned keep_max)
 {
@@ -266,6 +267,13 @@ static struct buf_piece *cut_front(struct buf *buf, size_t len)
     return part;
 }
 
+/* A few bytes are cheaper copied behind what is there (a head) than sent as a vector of their own.
+ */
+static bool worth_copying(const struct buf *to, size_t len)
+{
+    return len <= COPY_MAX && can_grow(to->last) && BUF_CHUNK_BYTES - to->last->chunk->used >= len;
+}
+
 void buf_move(struct buf *to, struct buf *from, size_t len)
 {
     CHECK(len <= from->len);
@@ -274,6 +282,9 @@ void buf_move(struct buf *to, struct buf *from, size_t len)
         struct buf_piece *piece = cut_front(from, len);
         len -= piece->len;
         if (piece->len == 0) {
+            piece_put(to->pool, piece);
+        } else if (worth_copying(to, piece->len)) {
+            buf_append(to, slice_of(piece->at, piece->len));
             piece_put(to->pool, piece);
         } else {
             push_piece(to, piece);

@@ -96,6 +96,7 @@ struct net_ops {
     void (*close)(struct net_conn **);
     void (*detach)(struct net_conn *); /* out of its loop, without owner */
     void (*adopt)(struct loop *, struct net_conn *);
+    /* Either may be null, which spares its system call. */
     void (*addrs)(const struct net_conn *, struct addr *local, struct addr *peer);
     void (*set_option)(struct net_conn *, enum net_option, int);
     enum net_error (*error)(const struct net_conn *);

@@ -20,6 +20,7 @@
 struct socket_conn {
     struct net_conn conn; /* first: the table's functions cast */
     ev_io watcher;
+    struct addr peer; /* of an accepted connection; ADDR_NONE: ask the kernel */
     enum net_error error;
 };
 
@@ -111,8 +112,6 @@ static struct net_conn *socket_new(struct loop *loop, int fd)
     socket_at->conn.ops = &socket_ops;
     socket_at->conn.loop = loop;
     ev_io_init(&socket_at->watcher, on_event, fd, EV_READ);
-    int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return &socket_at->conn;
 }
 
@@ -129,6 +128,7 @@ static struct net_listener *socket_listen(struct loop *loop, const struct addr *
         return NULL;
     }
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted ones inherit it */
     if (name.ss_family == AF_INET6) {
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     }
@@ -203,10 +203,11 @@ static struct net_conn *socket_connect(struct loop *loop, const struct addr *to,
         *error = error_of(errno);
         return NULL;
     }
+    int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (from != NULL) {
         struct sockaddr_storage source;
         socklen_t source_len = addr_to_socket(from, &source);
-        int on = 1;
         /* The port is chosen at connect, by the four-tuple: else one source address has 28,000 in
          * all. */
         (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
@@ -231,11 +232,14 @@ static struct net_conn *socket_connect(struct loop *loop, const struct addr *to,
 static struct net_conn *socket_accept(struct net_listener *base)
 {
     struct socket_listener *listener = CONTAINER_OF(base, struct socket_listener, listener);
-    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct sockaddr_storage name = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof name;
+    int fd = accept4(listener->fd, (struct sockaddr *)&name, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
         return NULL;
     }
     struct net_conn *conn = socket_new(base->loop, fd);
+    socket_of(conn)->peer = addr_from_socket(&name);
     socket_want(conn, NET_READ);
     return conn;
 }
@@ -345,7 +349,10 @@ static void socket_addrs(const struct net_conn *conn, struct addr *local, struct
         (void)getsockname(fd_of(conn), (struct sockaddr *)&name, &len);
         *local = addr_from_socket(&name);
     }
-    if (peer != NULL) {
+    if (peer != NULL &&
+        CONTAINER_OF_CONST(conn, struct socket_conn, conn)->peer.family != ADDR_NONE) {
+        *peer = CONTAINER_OF_CONST(conn, struct socket_conn, conn)->peer;
+    } else if (peer != NULL) {
         name.ss_family = AF_UNSPEC;
         len = sizeof name;
         (void)getpeername(fd_of(conn), (struct sockaddr *)&name, &len);

@@ -1,6 +1,5 @@
 #include "sidecar/lifecycle.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 
@@ -19,20 +18,10 @@
 
 struct worker_thread {
     struct worker worker;
-    pthread_t thread;
-    bool started;
     /* Mail to it, embedded: each is sent at most once. */
     struct mail drain;
     struct mail stop;
 };
-
-static void *run_worker(void *argument)
-{
-    struct worker_thread *at = argument;
-    loop_run(at->worker.loop);
-    worker_fini(&at->worker);
-    return NULL;
-}
 
 static void deliver_drain(struct mail *mail, struct loop *loop)
 {
@@ -221,16 +210,9 @@ void sidecar_run(struct sidecar *sidecar)
 {
     loop_on_signal(sidecar->loop, SIGTERM, &sidecar->terminate);
     loop_on_signal(sidecar->loop, SIGINT, &sidecar->terminate);
-    sigset_t all;
-    sigset_t before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* signals go to the admin thread */
     for (unsigned i = 0; i < sidecar->worker_count; i++) {
-        struct worker_thread *at = &sidecar->workers[i];
-        CHECK(pthread_create(&at->thread, NULL, run_worker, at) == 0);
-        at->started = true;
+        worker_start(&sidecar->workers[i].worker);
     }
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     loop_run(sidecar->loop);
 }
 
@@ -238,9 +220,9 @@ void sidecar_fini(struct sidecar *sidecar)
 {
     for (unsigned i = 0; i < sidecar->worker_count && sidecar->workers != NULL; i++) {
         struct worker_thread *at = &sidecar->workers[i];
-        if (at->started) {
+        if (at->worker.started) {
             loop_send(at->worker.loop, &at->stop);
-            (void)pthread_join(at->thread, NULL);
+            worker_join(&at->worker);
         } else {
             worker_fini(&at->worker);
         }

@@ -1,5 +1,7 @@
 #include "sidecar/worker.h"
 
+#include <signal.h>
+
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/regex.h"
@@ -181,6 +183,31 @@ void worker_count_exchange(struct worker *worker, bool begun)
     if (!begun && worker->trim_timer.at_us == 0) {
         timer_set(worker->loop, &worker->trim_timer, worker->loop->now_us + TRIM_AFTER_US);
     }
+}
+
+static void *run_thread(void *argument)
+{
+    struct worker *worker = argument;
+    loop_run(worker->loop);
+    worker_fini(worker);
+    return NULL;
+}
+
+void worker_start(struct worker *worker)
+{
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* signals go to the admin thread */
+    CHECK(pthread_create(&worker->thread, NULL, run_thread, worker) == 0);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    worker->started = true;
+}
+
+void worker_join(struct worker *worker)
+{
+    CHECK(worker->started);
+    (void)pthread_join(worker->thread, NULL);
 }
 
 uint64_t worker_memory_used(void)

@@ -3,6 +3,7 @@
  * else: its clusters and pools, its connections, its random numbers, its scratch memory. Workers
  * share nothing but upstream/shared's counters; configuration and connections come by mail. */
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -64,12 +65,19 @@ struct worker {
     uint64_t exchanges_begun;        /* its last exchange's number */
     _Atomic uint32_t exchanges_open; /* written here, read by the admin thread */
     bool draining;
+    bool started; /* worker_start was called */
+    pthread_t thread;
 };
 
 /* A worker over a loop that its caller made and steps or runs. */
 void worker_init(struct worker *worker, unsigned index, struct loop *loop,
                  struct shared_registry *registry, const struct worker_settings *settings,
                  uint64_t seed);
+/* Runs the worker's loop in a thread of its own, with all signals blocked; worker_fini runs there
+ * too. */
+void worker_start(struct worker *worker);
+/* After its loop was stopped. */
+void worker_join(struct worker *worker);
 /* Closes every connection. The loop must not run again, but may free what is buried. */
 void worker_fini(struct worker *worker);
 

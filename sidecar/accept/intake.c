@@ -313,7 +313,9 @@ void intake_begin(struct listener *listener, struct net_conn **net)
     intake->grave.free = free_intake;
     intake->net->owner = &intake->task;
     list_append(&worker->intakes, &intake->link);
-    intake->net->ops->addrs(intake->net, &intake->original, &intake->peer);
+    bool one_address = config->addr.family != ADDR_NONE && !addr_is_any(&config->addr);
+    intake->original = config->addr;
+    intake->net->ops->addrs(intake->net, one_address ? NULL : &intake->original, &intake->peer);
     if (config->restore_original_dst || config->original_dst) {
         (void)intake->net->ops->original_dst(intake->net, &intake->original);
     }

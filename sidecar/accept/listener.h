@@ -15,6 +15,7 @@ struct listener {
     struct net_listener *net;
     struct task task;
     const struct listener_config *config;
+    unsigned last_run;         /* connections that the last run took */
     struct service **services; /* by chain; the fallback's last */
 };
 

@@ -3,12 +3,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "base/regex.h"
 #include "http/uri.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/route/match.h"
 #include "sidecar/worker.h"
+
+#define UUID_BYTES        36
+#define TRACEPARENT_BYTES 55
 
 /* ---- our own fields ---- */
 
@@ -62,44 +66,35 @@ static void set(struct exchange *x, struct headers *headers, struct slice name, 
     }
 }
 
-static char *hex(char *to, uint64_t value, unsigned digits)
-{
-    static const char alphabet[] = "0123456789abcdef";
-    for (unsigned i = 0; i < digits; i++) {
-        to[i] = alphabet[(value >> (4 * (digits - 1 - i))) & 15];
-    }
-    return to + digits;
-}
-
-/* A random UUID, version 4 (RFC 9562 5.4). */
+/* A random UUID, version 4 (RFC 9562 5.4): 8-4-4-4-12 digits. */
 static struct slice make_uuid(struct exchange *x)
 {
     uint64_t high = (rng_u64(&x->worker->rng) & ~UINT64_C(0xF000)) | 0x4000;
     uint64_t low = (rng_u64(&x->worker->rng) >> 2) | (UINT64_C(1) << 63);
-    char *text = (char *)arena_bytes(&x->arena, 36);
-    char *at = hex(text, high >> 32, 8);
-    *at++ = '-';
-    at = hex(at, high >> 16, 4);
-    *at++ = '-';
-    at = hex(at, high, 4);
-    *at++ = '-';
-    at = hex(at, low >> 48, 4);
-    *at++ = '-';
-    (void)hex(at, low, 12);
-    return slice_of(text, 36);
+    char digits[32];
+    hex_u64(high, digits);
+    hex_u64(low, digits + 16);
+    char *text = (char *)arena_bytes(&x->arena, UUID_BYTES);
+    (void)memset(text, '-', UUID_BYTES);
+    (void)memcpy(text, digits, 8);
+    (void)memcpy(text + 9, digits + 8, 4);
+    (void)memcpy(text + 14, digits + 12, 4);
+    (void)memcpy(text + 19, digits + 16, 4);
+    (void)memcpy(text + 24, digits + 20, 12);
+    return slice_of(text, UUID_BYTES);
 }
 
 /* W3C Trace Context 1, 3.2.2: version, trace id, parent id, flags (01: sampled). */
 static struct slice make_traceparent(struct exchange *x, bool sampled)
 {
-    char *text = (char *)arena_bytes(&x->arena, 55);
+    char *text = (char *)arena_bytes(&x->arena, TRACEPARENT_BYTES);
     (void)memcpy(text, "00-", 3);
-    char *at = hex(text + 3, rng_u64(&x->worker->rng), 16);
-    at = hex(at, rng_u64(&x->worker->rng) | 1, 16);
-    *at++ = '-';
-    at = hex(at, rng_u64(&x->worker->rng) | 1, 16);
-    (void)memcpy(at, sampled ? "-01" : "-00", 3);
-    return slice_of(text, 55);
+    hex_u64(rng_u64(&x->worker->rng), text + 3);
+    hex_u64(rng_u64(&x->worker->rng) | 1, text + 19);
+    text[35] = '-';
+    hex_u64(rng_u64(&x->worker->rng) | 1, text + 36);
+    (void)memcpy(text + 52, sampled ? "-01" : "-00", 3);
+    return slice_of(text, TRACEPARENT_BYTES);
 }
 
 static void set_ids(struct exchange *x)
@@ -145,9 +140,11 @@ static void set_client_certificate(struct exchange *x)
     if (x->service->direction != LISTENER_INBOUND || peer == NULL || peer->identity.len == 0) {
         return;
     }
-    char hash[64];
-    for (unsigned i = 0; i < sizeof peer->leaf_hash; i++) {
-        (void)hex(hash + (size_t)i * 2, peer->leaf_hash[i], 2);
+    char hash[2 * sizeof peer->leaf_hash];
+    for (size_t i = 0; i < sizeof peer->leaf_hash; i += 4) {
+        uint32_t word;
+        (void)memcpy(&word, peer->leaf_hash + i, 4);
+        hex_u32(__builtin_bswap32(word), hash + 2 * i);
     }
     struct slice by = x->worker->identity;
     char *text = arena_printf(&x->arena, "By=%.*s;Hash=%.64s;URI=%.*s", SLICE_ARG(by), hash,
@@ -174,40 +171,56 @@ static struct slice format_addr(struct exchange *x, const struct addr *addr, boo
                      slice_of_text(port ? addr_format(addr, text) : addr_format_ip(addr, text)));
 }
 
+static struct slice field_text(const struct headers *headers, struct slice name)
+{
+    const struct header *field = headers_find_name(headers, name);
+    return field != NULL ? field->value : SLICE("");
+}
+
+/* %REQ(name)%, pseudo fields included. */
+static struct slice request_text(const struct exchange *x, struct slice name)
+{
+    if (slice_eq(name, SLICE(":authority"))) {
+        return x->client_authority;
+    }
+    if (slice_eq(name, SLICE(":path"))) {
+        return x->client_path;
+    }
+    if (slice_eq(name, SLICE(":method"))) {
+        return x->request.method;
+    }
+    return field_text(&x->request.headers, name);
+}
+
+static struct slice version_text(enum message_version version)
+{
+    static const char *const texts[] = {[MESSAGE_HTTP_1_0] = "HTTP/1.0",
+                                        [MESSAGE_HTTP_1_1] = "HTTP/1.1",
+                                        [MESSAGE_HTTP_2] = "HTTP/2"};
+    return slice_of_text(texts[version]);
+}
+
+/* A table in disguise: one line an operator. */
 static struct slice variable(struct exchange *x, const struct header_part *part)
 {
-    const struct server *server = x->server;
-    const struct header *field = NULL;
+    struct server *server = x->server;
     switch (part->variable) {
     case HEADER_VARIABLE_LITERAL:
         return part->text;
     case HEADER_VARIABLE_REQ:
-        if (slice_eq(part->text, SLICE(":authority"))) {
-            return x->client_authority;
-        }
-        if (slice_eq(part->text, SLICE(":path"))) {
-            return x->client_path;
-        }
-        if (slice_eq(part->text, SLICE(":method"))) {
-            return x->request.method;
-        }
-        field = headers_find_name(&x->request.headers, part->text);
-        return field != NULL ? field->value : SLICE("");
+        return request_text(x, part->text);
     case HEADER_VARIABLE_RESP:
-        field = x->answer != NULL ? headers_find_name(&x->answer->headers, part->text) : NULL;
-        return field != NULL ? field->value : SLICE("");
+        return x->answer != NULL ? field_text(&x->answer->headers, part->text) : SLICE("");
     case HEADER_VARIABLE_PROTOCOL:
-        return x->request.version == MESSAGE_HTTP_2     ? SLICE("HTTP/2")
-               : x->request.version == MESSAGE_HTTP_1_0 ? SLICE("HTTP/1.0")
-                                                        : SLICE("HTTP/1.1");
+        return version_text(x->request.version);
     case HEADER_VARIABLE_DOWNSTREAM_REMOTE:
         return format_addr(x, &server->peer, true);
     case HEADER_VARIABLE_DOWNSTREAM_REMOTE_IP:
         return format_addr(x, &server->peer, false);
     case HEADER_VARIABLE_DOWNSTREAM_LOCAL:
-        return format_addr(x, &server->local, true);
+        return format_addr(x, server_get_local(server), true);
     case HEADER_VARIABLE_DOWNSTREAM_LOCAL_IP:
-        return format_addr(x, &server->local, false);
+        return format_addr(x, server_get_local(server), false);
     case HEADER_VARIABLE_DOWNSTREAM_PEER_URI:
         return server->peer_identity;
     case HEADER_VARIABLE_UPSTREAM_REMOTE:
@@ -220,10 +233,9 @@ static struct slice variable(struct exchange *x, const struct header_part *part)
     case HEADER_VARIABLE_RESPONSE_CODE:
         return slice_of_text(
             arena_printf(&x->arena, "%u", x->answer != NULL ? x->answer->status : 0));
-    case HEADER_VARIABLE_RESPONSE_FLAGS: {
-        const char *flag = fail_facts(x->fail)->flag;
-        return flag[0] != '\0' ? slice_of_text(flag) : SLICE("-");
-    }
+    case HEADER_VARIABLE_RESPONSE_FLAGS:
+        return slice_of_text(fail_facts(x->fail)->flag[0] != '\0' ? fail_facts(x->fail)->flag
+                                                                  : "-");
     }
     return SLICE("");
 }

@@ -179,7 +179,7 @@ void server_begin(struct worker *worker, struct server_start *start)
     list_init(&server->exchanges);
     server->begun_us = worker->loop->now_us;
     struct net_conn *net = start->conn->net;
-    net->ops->addrs(net, &server->local, &server->peer);
+    net->ops->addrs(net, NULL, &server->peer);
     server->original = start->original;
     const struct conn_peer *peer = conn_peer(start->conn);
     server->peer_identity = peer != NULL ? peer->identity : (struct slice){NULL, 0};
@@ -189,6 +189,15 @@ void server_begin(struct worker *worker, struct server_start *start)
         exchange_begin_opaque(server);
     }
     loop_post(worker->loop, &server->task); /* bytes may be waiting already */
+}
+
+const struct addr *server_get_local(struct server *server)
+{
+    if (server->local.family == ADDR_NONE && server->channel.conn != NULL) {
+        struct net_conn *net = server->channel.conn->net;
+        net->ops->addrs(net, &server->local, NULL);
+    }
+    return &server->local;
 }
 
 void server_drain(struct server *server)

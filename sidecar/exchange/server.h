@@ -36,7 +36,7 @@ struct server {
     struct list exchanges;
     struct service *service; /* a reference */
     struct addr peer;
-    struct addr local;
+    struct addr local;          /* once server_get_local was asked */
     struct addr original;       /* original destination; ADDR_NONE: not captured */
     struct slice peer_identity; /* SPIFFE id; borrowed from the connection; empty: none */
     uint64_t begun_us;
@@ -57,6 +57,8 @@ struct server_start {
 void server_begin(struct worker *worker, struct server_start *start);
 /* Called by an exchange that has ended. */
 void server_left(struct server *server);
+/* The address that the client connected to. */
+const struct addr *server_get_local(struct server *server);
 /* No new request: HTTP/2 GOAWAY, HTTP/1 `Connection: close` on the next answer. */
 void server_drain(struct server *server);
 /* At once, exchanges lost. */
