@@ -309,7 +309,7 @@ void buf_share(struct buf *to, const struct buf *source, size_t from, size_t len
         } else {
             struct buf_piece *copy = piece_get(to->pool);
             copy->chunk = piece->chunk;
-            copy->chunk->refs++;
+            copy->chunk->refs += MUTANT(19) ? 0 : 1;
             copy->at = piece->at + from;
             copy->len = part;
             push_piece(to, copy);
@@ -373,7 +373,7 @@ static void settle(struct buf *buf)
 void buf_pool_settle(struct buf_pool *pool)
 {
     struct list *node = list_pop(&pool->borrowers);
-    while (node != NULL) {
+    while (node != NULL && !MUTANT(18)) {
         settle(LIST_ITEM(node, struct buf, borrowing));
         node = list_pop(&pool->borrowers);
     }

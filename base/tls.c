@@ -711,7 +711,8 @@ static bool meets(const struct tls_demand *demand, const struct spiffe_names *na
                   struct error *err)
 {
     const char *shown = names->identity[0] != '\0' ? names->identity : "none";
-    if (demand->identity.len > 0 && !slice_eq(demand->identity, slice_of_text(names->identity))) {
+    bool named = slice_eq(demand->identity, slice_of_text(names->identity)) || MUTANT(27);
+    if (demand->identity.len > 0 && !named) {
         return error_set(err, "peer identity %s is not %.*s", shown, SLICE_ARG(demand->identity));
     }
     if (demand->uid.len > 0 && !slice_eq(demand->uid, slice_of_text(names->uid))) {

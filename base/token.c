@@ -183,7 +183,7 @@ static bool check_times(const json_t *claims, uint64_t now_s, uint64_t *expires_
     if (!time_claim(claims, "exp", &expires)) {
         return error_set(err, "the token does not say when it expires");
     }
-    if (expires <= now_s) {
+    if (expires <= now_s && !MUTANT(26)) {
         clock_text(expires * 1000000, when);
         return error_set(err, "the token expired at %s", when);
     }

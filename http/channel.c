@@ -404,7 +404,7 @@ enum io channel_flush(struct channel *channel)
         loop_post(channel->loop, channel->owner);
         return IO_RESET;
     }
-    if (channel->out.len <= CHANNEL_OUT_LOW) {
+    if (channel->out.len <= CHANNEL_OUT_LOW && !MUTANT(17)) {
         for (struct list *node = list_pop(&channel->blocked); node != NULL;
              node = list_pop(&channel->blocked)) {
             wake(LIST_ITEM(node, struct stream, blocked), STREAM_ROOM);

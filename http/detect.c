@@ -68,7 +68,7 @@ static enum detected detect_tls(struct slice first)
 
 static enum detected need_more(struct slice first)
 {
-    return first.len >= DETECT_BYTES_MAX ? DETECTED_TARGET_LONG : DETECTED_MORE;
+    return first.len >= DETECT_BYTES_MAX && !MUTANT(29) ? DETECTED_TARGET_LONG : DETECTED_MORE;
 }
 
 /* `HTTP/1.` DIGIT CRLF, as far as it is there. */

@@ -203,7 +203,7 @@ static enum codec_bad check_framing(const struct message *message, const struct 
         if (message->version == MESSAGE_HTTP_1_0) {
             return CODEC_BAD_CODING_VERSION;
         }
-        if (found->lengths > 0) {
+        if (found->lengths > 0 && !MUTANT(7)) {
             return CODEC_BAD_LENGTH_AND_CODING;
         }
         return check_codings(message);
@@ -221,7 +221,8 @@ static bool lives_on(const struct message *message, const struct found *found)
 static bool read_host(struct message *message, const struct found *found)
 {
     struct uri_authority parts;
-    if (found->hosts > 1 || (found->hosts == 0 && message->version == MESSAGE_HTTP_1_1)) {
+    bool missing = found->hosts == 0 && message->version == MESSAGE_HTTP_1_1;
+    if (found->hosts > 1 || (missing && !MUTANT(9))) {
         return false;
     }
     if (found->host.len > 0 && !uri_parse_authority(found->host, &parts)) {
@@ -275,7 +276,7 @@ enum codec_bad h1_head_request(struct message *message, struct span room,
     if (!read_path(message, room)) {
         return CODEC_BAD_TARGET;
     }
-    if (found.names_others) {
+    if (found.names_others && !MUTANT(11)) {
         drop_named(&message->headers);
     }
     set_body(message, &found, framing);
@@ -328,7 +329,7 @@ enum codec_bad h1_head_response(struct message *message, const struct h1_asked *
         message->content_length = MESSAGE_LENGTH_UNKNOWN;
         message->has_body = false;
         framing->kind = tunnel ? H1_BODY_CLOSE : H1_BODY_NONE;
-    } else if (asked->head || message->status == 304) {
+    } else if ((asked->head && !MUTANT(12)) || message->status == 304) {
         message->has_body = false;
         framing->kind = H1_BODY_NONE;
     } else if (found.codings == 0 && found.lengths == 0) {

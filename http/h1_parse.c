@@ -103,7 +103,7 @@ static enum codec_bad parse_field(struct slice line, size_t name_len, enum messa
         if (colon == name_len || colon == line.len || line.at[colon] != ':') {
             return CODEC_BAD_FIELD;
         }
-        if (kind == MESSAGE_REQUEST) {
+        if (kind == MESSAGE_REQUEST && !MUTANT(8)) {
             return CODEC_BAD_FIELD_SPACE;
         }
     }

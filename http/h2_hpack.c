@@ -150,7 +150,7 @@ static inline void list_add(struct hpack_list *list, const struct header *field,
 {
     list->malformed |= malformed;
     list->list_size += field->name.len + field->value.len + HPACK_ENTRY_EXTRA;
-    list->over_size |= list->list_size > list->list_max;
+    list->over_size |= list->list_size > list->list_max && !MUTANT(15);
     list->over_count |= list->count == list->capacity;
     if (UNLIKELY(list->over_size || list->over_count)) {
         list->count = 0;

@@ -145,7 +145,8 @@ static enum codec_bad misplaced(const struct h2 *h2, const struct h2_stream *str
     if (!h2_was_opened(h2, id)) {
         return CODEC_BAD_PROTOCOL;
     }
-    return h2_is_forgotten(h2, id) ? CODEC_BAD_NONE : CODEC_BAD_STREAM_CLOSED;
+    bool dropped = h2_is_forgotten(h2, id) || MUTANT(14);
+    return dropped ? CODEC_BAD_NONE : CODEC_BAD_STREAM_CLOSED;
 }
 
 static enum h2_next read_block(struct h2 *h2, const struct block *block, struct codec_event *ev)

@@ -207,7 +207,7 @@ static enum codec_room write_data(struct h2 *h2, struct buf *out, struct h2_stre
         }
         size_t wanted = data->len < H2_FRAME_MAX ? data->len : H2_FRAME_MAX;
         uint32_t len = (uint32_t)((int64_t)wanted < window ? (int64_t)wanted : window);
-        stream->send_window -= len;
+        stream->send_window -= MUTANT(13) ? 0 : len;
         h2->send_window -= len;
         bool end = cmd->end && len == data->len;
         write_data_frame(out, stream->id, data, len, end);

@@ -127,7 +127,7 @@ static void candidates_choose(struct next *next)
             count++;
         }
         bool good = false;
-        if (count > 1) {
+        if (count > 1 && !MUTANT(24)) {
             duplicates_refuse(next, i, count);
         } else {
             good = policy_validate_object(next->candidates[i], next->problems);

@@ -476,7 +476,7 @@ static void weights_check(struct checker *checker, const struct http_rule *rule,
     for (size_t i = 0; i < rule->route.count; i++) {
         sum += rule->route.at[i].weight.value;
     }
-    if (rule->route.count > 1 && sum == 0) {
+    if (rule->route.count > 1 && sum == 0 && !MUTANT(25)) {
         refuse(checker, rule->route.line, PATH(checker, "%s.route", path),
                "the weights sum to 0; allowed: at least one above 0");
     }

@@ -377,7 +377,7 @@ static void answer_request(struct ads_client *client, struct arena *arena, struc
     google__rpc__status__init(&status);
     request_init(client, arena, &request, answer->type_url);
     request.response_nonce = answer->nonce;
-    if (answer->reason != NULL) {
+    if (answer->reason != NULL && !MUTANT(20)) {
         status.code = INVALID_ARGUMENT;
         status.message = answer->reason;
         request.error_detail = &status;
@@ -397,7 +397,7 @@ static void add_versions(const struct subscription *subscription, struct arena *
     MAP_EACH(&subscription->have, item)
     {
         const struct have *have = item->value;
-        if (!have_is_wanted(subscription, item->key, have)) {
+        if (!have_is_wanted(subscription, item->key, have) || MUTANT(21)) {
             continue;
         }
         entry_t *entry = ARENA_NEW(arena, entry_t);

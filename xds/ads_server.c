@@ -254,7 +254,8 @@ static void reject(struct ads_stream *stream, struct subscription *subscription,
 static void answered(struct ads_stream *stream, struct subscription *subscription,
                      const char *nonce, const Google__Rpc__Status *error_detail)
 {
-    if (!subscription->waiting || strcmp(nonce, subscription->nonce) != 0) {
+    bool stale = strcmp(nonce, subscription->nonce) != 0 && !MUTANT(23);
+    if (!subscription->waiting || stale) {
         return;
     }
     subscription->waiting = false;
@@ -582,7 +583,7 @@ static void draft_name(struct draft *draft, struct name *name)
         return;
     }
     bool had = name->version[0] != '\0';
-    if (!draft->with_removals && had && !name->asked) {
+    if (!draft->with_removals && had && !name->asked && !MUTANT(22)) {
         draft->withheld = true;
         return;
     }

@@ -515,7 +515,7 @@ static bool fill(struct decoder *decoder, ProtobufCMessage *message, struct slic
 static bool decode_into(struct decoder *decoder, ProtobufCMessage *message, struct slice bytes,
                         const struct frame *frame, unsigned depth)
 {
-    if (depth > DECODE_DEPTH_MAX) {
+    if (depth > DECODE_DEPTH_MAX && !MUTANT(28)) {
         return refuse(decoder, frame, "nested deeper than 64 messages");
     }
     size_t before[REPEATED_MAX] = {0};

@@ -232,7 +232,6 @@ def xds(_):
 
 
 def mutants(options):
-    build("mutants")
     return counted([f"{ROOT}/tests/mutants/run", *options.arguments])
 
 
@@ -265,7 +264,7 @@ SUITES = (
     Suite("tsan", "unit tests, and what mesh names, under the thread sanitizer", tsan,
           ("tests/unit/**/*_test.c",), True, False, "./tests/run tsan [PATTERN...]"),
     Suite("mutants", "each rule broken once, each must turn its suite red", mutants,
-          ("tests/mutants/run",), True, False, "./tests/run mutants [NAME...]"),
+          ("tests/mutants/run",), True, False, "./tests/run mutants [NUMBER...]"),
     Suite("fuzz", f"corpus replay over its floor, then {FUZZ_SECONDS} s for each target", fuzz,
           ("tests/fuzz/**/*_fuzz.c",), True, False,
           "./tests/run fuzz [TARGET...] [--seconds N] [--record-floor]"),
