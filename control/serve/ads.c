@@ -88,8 +88,9 @@ static bool source_admit(void *owner, void *viewer,
         peer->mismatch = true;
         return false;
     }
-    log_info("client", LOG_TEXT("node", peer->view.said.id),
-             LOG_TEXT("identity", peer->caller.identity), LOG_TEXT("agent", peer->view.said.agent));
+    log_limited(LOG_LEVEL_INFO, "client", LOG_TEXT("node", peer->view.said.id),
+                LOG_TEXT("identity", peer->caller.identity),
+                LOG_TEXT("agent", peer->view.said.agent));
     return true;
 }
 

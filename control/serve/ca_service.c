@@ -152,8 +152,8 @@ static void issue(struct ca_service *service, struct http_call **call, const str
     }
     service->counts.issued++;
     remember(service, caller, chain.not_after_us);
-    log_info("certificate issued", LOG_TEXT("identity", caller->identity),
-             LOG_TEXT("by", caller->by_token ? "token" : "certificate"));
+    log_limited(LOG_LEVEL_INFO, "certificate issued", LOG_TEXT("identity", caller->identity),
+                LOG_TEXT("by", caller->by_token ? "token" : "certificate"));
     answer(call, arena, &chain);
     ca_chain_fini(&chain);
 }

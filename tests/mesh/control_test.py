@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 import unittest
 
@@ -183,6 +185,48 @@ class Delta(unittest.TestCase):
                 with xds.stream(xds.plain(control), node) as stream:
                     stream.send(xds.DESTINATION, **fields)
                     refused(self, grpc.StatusCode.INVALID_ARGUMENT, text, stream.receive)
+
+
+class Storm(unittest.TestCase):
+    """Clients that come, ask, and are gone in the middle of changes."""
+
+    CLIENTS = 20
+    CHANGES = 10
+
+    def _come_and_go(self, control, index, stop):
+        dice = random.Random(index)
+        while not stop.is_set():
+            path = dice.choice([xds.DELTA, xds.WORLD])
+            names = dice.sample([DESTINATION, "host/client:80", "ip//10.96.0.10:8000", "nonsense",
+                                 "outbound|8000|v1|order-service.default.svc.cluster.local"], 3)
+            field = "resource_names" if path == xds.WORLD else "resource_names_subscribe"
+            with xds.stream(xds.plain(control), CLIENT, path=path) as stream:
+                for type_url in (xds.CLUSTER, xds.ENDPOINTS, xds.DESTINATION):
+                    stream.send(type_url, **{field: names})
+                for _ in range(dice.randrange(3)):
+                    response = stream.receive()
+                    if dice.random() < 0.5 and path == xds.DELTA:
+                        dice.choice([stream.ack, lambda r: stream.reject(r, "no")])(response)
+
+    def test_nothing_is_left_behind(self):
+        with running(*MESH, *CANARY) as control:
+            stop = threading.Event()
+            threads = [threading.Thread(target=self._come_and_go, args=(control, i, stop), daemon=True)
+                       for i in range(self.CLIENTS)]
+            for thread in threads:
+                thread.start()
+            with xds.stream(xds.plain(control), CLIENT) as steady:
+                steady.subscribe(xds.DESTINATION, DESTINATION)
+                steady.ack(steady.receive())
+                for i in range(self.CHANGES):
+                    control.write("mesh.yaml", *MESH, split(10 + i, 90 - i), SUBSETS)
+                    steady.ack(steady.receive())
+                stop.set()
+                for thread in threads:
+                    thread.join(30)
+                wait_for(lambda: control.metric("pillion_control_clients") == 1, 20)
+                self.assertGreater(control.metric("pillion_control_streams_total"), self.CLIENTS)
+                wait_for(lambda: not control.get("/api/status")["sidecars"][0]["behind"])
 
 
 class Folder(unittest.TestCase):

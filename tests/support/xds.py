@@ -63,14 +63,18 @@ def unpack(any_message):
     return message(any_message.type_url.removeprefix(_TYPES)).FromString(any_message.value)
 
 
+# Each channel has a connection of its own; the library's would share one otherwise.
+_ALONE = ("grpc.use_local_subchannel_pool", 1)
+
+
 def plain(control):
-    return grpc.insecure_channel(f"{LOOPBACK}:{control.plain_port}")
+    return grpc.insecure_channel(f"{LOOPBACK}:{control.plain_port}", options=[_ALONE])
 
 
 def secure(control, key=None, chain=None):
     credentials = grpc.ssl_channel_credentials(control.root_pem(), key, chain)
     return grpc.secure_channel(f"{LOOPBACK}:{control.secure_port}", credentials,
-                               options=[("grpc.ssl_target_name_override", DNS_NAME)])
+                               options=[("grpc.ssl_target_name_override", DNS_NAME), _ALONE])
 
 
 def bearer(token):
