@@ -519,6 +519,11 @@ struct bio_method_st *tls_context_get_bio(const struct tls_context *context)
     return context->bio;
 }
 
+const struct tls_identity *tls_context_get_identity(const struct tls_context *context)
+{
+    return context->identity;
+}
+
 bool tls_context_is_server(const struct tls_context *context)
 {
     return context->server;

@@ -149,6 +149,8 @@ struct tls_context;
 struct tls_context *tls_context_new(const struct tls_options *options, struct error *err) MUST_USE;
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context **context);
+/* Its own identity, borrowed; null: it has none, or shows the thread's. */
+const struct tls_identity *tls_context_get_identity(const struct tls_context *context);
 
 /* --------------------------------------------------------------- between tls.c and conn_tls.c only
  */

@@ -8,7 +8,9 @@
 #include "base/log.h"
 #include "base/yaml.h"
 #include "sidecar/accept/listener.h"
+#include "sidecar/admin/admin.h"
 #include "sidecar/config/compile.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/upstream/shared.h"
 
 #define BACKLOG         4096
@@ -54,6 +56,7 @@ static void on_terminate(struct task *task)
     }
     log_info("draining", LOG_U64("exchanges", sidecar_exchanges_open(sidecar)));
     sidecar->drain_began_us = sidecar->loop->now_us;
+    admin_set_ready(sidecar->admin, false);
     for (unsigned i = 0; i < sidecar->worker_count; i++) {
         loop_send(sidecar->workers[i].worker.loop, &sidecar->workers[i].drain);
     }
@@ -176,6 +179,58 @@ static bool apply_bootstrap(struct sidecar *sidecar, struct error *err)
     return true;
 }
 
+/* ---- observation ---- */
+
+/* Our own labels: as far as --workload, or else the bootstrap's node, tells. */
+static struct stats_workload own_workload(const struct sidecar *sidecar)
+{
+    struct slice name = slice_of_text(sidecar->options.workload); /* NS/NAME */
+    struct slice namespace = {NULL, 0};
+    if (slice_find(name, '/') < name.len) {
+        namespace = slice_cut(&name, '/');
+    }
+    struct slice service = name;
+    if (sidecar->bootstrap != NULL && sidecar->bootstrap->node_cluster.len > 0) {
+        struct slice cluster = sidecar->bootstrap->node_cluster; /* istio's SERVICE.NS */
+        service = slice_cut(&cluster, '.');
+        name = name.len > 0 ? name : service;
+        namespace = namespace.len > 0 ? namespace : cluster;
+    }
+    return (struct stats_workload){.name = name,
+                                   .namespace = namespace,
+                                   .app = service,
+                                   .canonical_service = service,
+                                   .canonical_revision = SLICE("latest")};
+}
+
+static void start_counting(struct sidecar *sidecar, uint64_t seed)
+{
+    struct stats_workload self = own_workload(sidecar);
+    sidecar->stats = stats_new(&self, STATS_SERIES_MAX, seed);
+    for (unsigned i = 0; i < sidecar->worker_count; i++) {
+        sidecar->workers[i].worker.stats = stats_worker_new(sidecar->stats);
+    }
+}
+
+static void open_admin(struct sidecar *sidecar)
+{
+    const struct bootstrap *bootstrap = sidecar->bootstrap;
+    struct worker **workers = NEW_ARRAY(struct worker *, sidecar->worker_count);
+    for (unsigned i = 0; i < sidecar->worker_count; i++) {
+        workers[i] = &sidecar->workers[i].worker;
+    }
+    bool said = bootstrap != NULL && bootstrap->admin.family != ADDR_NONE;
+    struct admin_parts parts = {.loop = sidecar->loop,
+                                .workers = workers,
+                                .worker_count = sidecar->worker_count,
+                                .stats = sidecar->stats,
+                                .drain = &sidecar->terminate,
+                                .admin = said ? bootstrap->admin : sidecar->options.admin,
+                                .metrics = sidecar->options.metrics};
+    sidecar->admin = admin_new(&parts);
+    mem_free(workers);
+}
+
 bool sidecar_init(struct sidecar *sidecar, const struct sidecar_options *options, struct error *err)
 {
     *sidecar = (struct sidecar){.options = *options,
@@ -203,7 +258,13 @@ bool sidecar_init(struct sidecar *sidecar, const struct sidecar_options *options
         worker_init(&at->worker, i, loop_new(), sidecar->registry, &sidecar->settings,
                     rng_u64(&rng));
     }
-    return apply_bootstrap(sidecar, err);
+    start_counting(sidecar, rng_u64(&rng));
+    open_admin(sidecar);
+    if (!apply_bootstrap(sidecar, err)) {
+        return false;
+    }
+    admin_set_ready(sidecar->admin, true);
+    return true;
 }
 
 void sidecar_run(struct sidecar *sidecar)
@@ -228,6 +289,11 @@ void sidecar_fini(struct sidecar *sidecar)
         }
         loop_free(&at->worker.loop);
     }
+    admin_free(&sidecar->admin);
+    for (unsigned i = 0; i < sidecar->worker_count && sidecar->workers != NULL; i++) {
+        stats_worker_free(&sidecar->workers[i].worker.stats);
+    }
+    stats_free(&sidecar->stats);
     FREE(sidecar->workers);
     shared_registry_free(&sidecar->registry);
     if (sidecar->bootstrap != NULL) {

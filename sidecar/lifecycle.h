@@ -8,6 +8,8 @@
 #include "sidecar/options.h"
 #include "sidecar/worker.h"
 
+struct admin;
+struct stats;
 struct worker_thread;
 
 struct sidecar {
@@ -17,6 +19,8 @@ struct sidecar {
     struct shared_registry *registry;
     struct worker_thread *workers;
     unsigned worker_count;
+    struct stats *stats;         /* what all threads count */
+    struct admin *admin;         /* null: before everything else is made */
     struct bootstrap *bootstrap; /* --config; null: none */
     struct task terminate;       /* SIGTERM, SIGINT */
     struct task drain;           /* looks whether the drain is over */

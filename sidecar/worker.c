@@ -8,7 +8,9 @@
 #include "sidecar/accept/intake.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/alpn.h"
+#include "sidecar/exchange/record.h"
 #include "sidecar/exchange/server.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/upstream/endpoint.h"
 #include "sidecar/upstream/pool.h"
 
@@ -121,6 +123,7 @@ void worker_init(struct worker *worker, unsigned index, struct loop *loop,
     worker->h1_limits.head_bytes = settings->max_head_bytes;
     worker->h1_limits.fields = settings->max_head_count;
     worker->h1 = NEW(struct h1_scratch);
+    worker->recorder = recorder_new();
     worker->h2 = h2_pool_new();
     init_h2_options(worker, CODEC_SERVER);
     init_h2_options(worker, CODEC_CLIENT);
@@ -158,6 +161,7 @@ void worker_fini(struct worker *worker)
     regex_scratch_free(&worker->matcher.scratch);
     h2_pool_free(&worker->h2);
     FREE(worker->h1);
+    recorder_free(&worker->recorder);
 }
 
 void worker_drain(struct worker *worker)
@@ -219,7 +223,7 @@ void worker_note_ejection(struct worker *worker, const struct endpoint *endpoint
                           enum outlier_cause cause)
 {
     char text[ADDR_TEXT_MAX];
-    (void)worker;
+    stats_count_by(worker->stats, STAT_EJECTIONS, cause, outlier_cause_name(cause));
     log_info("endpoint ejected", LOG_TEXT("address", addr_format(&endpoint->config.addr, text)),
              LOG_TEXT("cause", outlier_cause_name(cause)));
 }

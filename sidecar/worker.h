@@ -18,6 +18,8 @@
 #include "sidecar/upstream/outlier.h"
 
 struct endpoint;
+struct recorder;
+struct stats_worker;
 
 /* What options and environment say about every connection; the owner keeps it for the worker's
  * life. */
@@ -62,6 +64,8 @@ struct worker {
     struct timer trim_timer;
     struct task sweep; /* outlier detection's turn of an interval */
     struct timer sweep_timer;
+    struct recorder *recorder;       /* its newest decision records */
+    struct stats_worker *stats;      /* its counters, the owner's; null: nothing is counted */
     uint64_t exchanges_begun;        /* its last exchange's number */
     _Atomic uint32_t exchanges_open; /* written here, read by the admin thread */
     bool draining;

@@ -2,6 +2,8 @@
 
 #include "http/raw.h"
 #include "sidecar/exchange/exchange.h"
+#include "sidecar/exchange/record.h"
+#include "sidecar/exchange/report.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/dial.h"
@@ -97,6 +99,9 @@ void attempt_begin(struct exchange *exchange)
         return;
     }
     attempt->counted = true;
+    if (exchange->attempts == 1) {
+        record_span(exchange, RECORD_SPAN_ENDPOINT);
+    }
     endpoint_begin(attempt->endpoint, loop->now_us);
     attempt_set_send(attempt, SEND_WAIT);
     attempt->ticket = (struct ticket){.stream = &attempt->up, .high = high};
@@ -135,6 +140,7 @@ static void send_head(struct exchange *exchange)
         return;
     }
     stream_write_head(&attempt->up, &exchange->request, end);
+    record_span(exchange, RECORD_SPAN_SENT);
     attempt_set_send(attempt, end ? SEND_ENDED : SEND_BODY);
     exchange->up_ended = end;
     if (codec_is_raw(attempt->up.channel->codec)) {
@@ -265,6 +271,10 @@ void attempt_end(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
     report_outcome(exchange);
+    if (attempt->begun_us != 0) {
+        attempt->begun_us = 0;
+        report_attempt(exchange);
+    }
     if (attempt->up.channel != NULL) {
         bool whole = attempt->up.in_end && attempt->up.out_end;
         if (whole) {
@@ -280,5 +290,9 @@ void attempt_end(struct exchange *exchange)
         breaker_end(exchange->cluster, BREAKER_REQUESTS);
         endpoint_end(attempt->endpoint);
     }
-    endpoint_unref(&attempt->endpoint);
+    if (attempt->endpoint != NULL) {
+        endpoint_unref(&exchange->last_endpoint);
+        exchange->last_endpoint = attempt->endpoint;
+        attempt->endpoint = NULL;
+    }
 }

@@ -46,8 +46,8 @@ struct attempt {
     struct endpoint *endpoint; /* a reference; null: none picked */
     enum send_state send;
     enum recv_state recv;
-    enum fail fail; /* how it failed; FAIL_NONE: it has not */
-    uint64_t begun_us;
+    enum fail fail;       /* how it failed; FAIL_NONE: it has not */
+    uint64_t begun_us;    /* 0: none is under way */
     uint64_t deadline_us; /* per-try timeout; 0: none */
     uint64_t idle_at_us;  /* per-try idle; 0: none */
     bool counted;         /* by the requests breaker and the endpoint */

@@ -9,6 +9,7 @@
 #include "sidecar/exchange/exchange.h"
 
 #include "base/log.h"
+#include "sidecar/exchange/record.h"
 #include "sidecar/exchange/relay.h"
 #include "sidecar/exchange/reply.h"
 #include "sidecar/exchange/report.h"
@@ -71,6 +72,7 @@ static enum result match_forward(struct exchange *x)
     } else {
         int drawn = splits_pick(binding->splits, x->found.route);
         x->target = drawn >= 0 ? &forward->targets[drawn] : NULL;
+        record_target(x);
         x->cluster = x->target != NULL
                          ? binding_cluster(binding, &x->worker->clusters, x->target->cluster)
                          : NULL;
@@ -104,11 +106,13 @@ static enum result match(struct exchange *x)
         x->fail = FAIL_REQUEST_BAD;
         return FAIL;
     }
+    x->grpc = match_is_grpc(&x->request);
     x->fail = router_find(x->service->binding.table, &x->request, &x->worker->matcher,
                           rng_u64(&x->worker->rng), &x->found);
     if (x->fail != FAIL_NONE) {
         return FAIL;
     }
+    record_route(x);
     switch (x->found.route->kind) {
     case ROUTE_FORWARD:
         return match_forward(x);
@@ -300,6 +304,10 @@ static void send_answer_head(struct exchange *x)
     x->head_sent = true;
     x->head_us = x->worker->loop->now_us;
     x->idle_at_us = 0;
+    record_span(x, RECORD_SPAN_ANSWERED);
+    if (x->service->http == NULL) {
+        report_opened(x);
+    }
 }
 
 static void move_down(struct exchange *x)
@@ -420,6 +428,7 @@ static enum result done(struct exchange *x)
     for (uint32_t i = 0; i < x->tried_count; i++) {
         endpoint_unref(&x->tried[i]);
     }
+    endpoint_unref(&x->last_endpoint);
     stream_fini(&x->down);
     buf_clear(&x->replay);
     buf_clear(&x->resend);
@@ -635,6 +644,7 @@ static struct exchange *new_exchange(struct server *server)
     buf_init(&x->local_body, &worker->loop->bufs);
     list_append(&server->exchanges, &x->link);
     worker_count_exchange(worker, true);
+    record_begin(x);
     return x;
 }
 

@@ -14,6 +14,7 @@
 #include "http/channel.h"
 #include "sidecar/config/snapshot.h"
 #include "sidecar/exchange/attempt.h"
+#include "sidecar/exchange/record.h"
 #include "sidecar/fail.h"
 #include "sidecar/resilience/timeout.h"
 #include "sidecar/upstream/directory.h"
@@ -67,7 +68,8 @@ struct exchange {
     struct cluster *cluster;           /* held; null: none */
     struct timeout_plan plan;
     struct attempt attempt;
-    struct endpoint *tried[8]; /* references */
+    struct endpoint *tried[8];      /* references */
+    struct endpoint *last_endpoint; /* a reference: of the attempt that ended last; null: none */
     uint32_t tried_count;
     uint32_t attempts;         /* begun */
     uint64_t retry_at_us;      /* a retry waits for its back-off; 0: none does */
@@ -77,6 +79,7 @@ struct exchange {
     uint64_t discard_by_us;    /* an upload that nobody wants is read until then */
     struct slice reply_detail; /* for Proxy-Status */
 
+    struct record record; /* what was decided */
     uint64_t begun_us;
     uint64_t head_us; /* the final head went down */
     uint64_t request_bytes;

@@ -1,5 +1,6 @@
 #include "sidecar/exchange/reply.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "sidecar/exchange/exchange.h"
@@ -77,9 +78,15 @@ static void add_proxy_status(struct exchange *x, const char *detail)
     if (facts->proxy_status[0] == '\0') {
         return;
     }
+    const char *object = "";
+    const struct origin *origin = x->found.route != NULL ? x->found.route->origin : NULL;
+    if (origin != NULL) {
+        object = arena_printf(&x->arena, " (%.*s, generation %" PRIu64 ")",
+                              SLICE_ARG(origin->object), origin->generation);
+    }
     add(x, SLICE("proxy-status"),
-        slice_of_text(arena_printf(&x->arena, "pillion; error=%s; details=\"%s\"",
-                                   facts->proxy_status, detail)));
+        slice_of_text(arena_printf(&x->arena, "pillion; error=%s; details=\"%s%s\"",
+                                   facts->proxy_status, detail, object)));
 }
 
 void reply_failure(struct exchange *x)

@@ -1,15 +1,151 @@
 #include "sidecar/exchange/report.h"
 
+#include "base/log.h"
+#include "http/codec.h"
 #include "sidecar/exchange/exchange.h"
+#include "sidecar/exchange/record.h"
+#include "sidecar/exchange/server.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/worker.h"
 
-void report_verdict(struct exchange *exchange, const struct retry_verdict *verdict)
+void report_attempt(struct exchange *x)
 {
-    (void)exchange;
-    (void)verdict;
+    struct stats_worker *stats = x->worker->stats;
+    enum fail fail = x->attempt.fail;
+    record_try(x);
+    stats_count(stats, STAT_ATTEMPTS, 1);
+    if (fail != FAIL_NONE) {
+        stats_count_by(stats, STAT_ATTEMPT_FAILURES, fail, fail_name(fail));
+    }
+    if (fail == FAIL_OVERFLOW) {
+        stats_count(stats, STAT_OVERFLOWS, 1);
+    }
 }
 
-void report_exchange(struct exchange *exchange)
+void report_verdict(struct exchange *x, const struct retry_verdict *verdict)
 {
-    (void)exchange;
+    x->record.why = (uint8_t)verdict->why;
+    if (verdict->why == RETRY_WHY_FINAL) {
+        return; /* the common case is no news */
+    }
+    stats_count_by(x->worker->stats, STAT_RETRY_VERDICTS, verdict->why,
+                   retry_why_name(verdict->why));
+    if (verdict->why == RETRY_WHY_BODY) {
+        stats_count(x->worker->stats, STAT_REPLAY_TOO_LARGE, 1);
+        log_limited(LOG_LEVEL_WARNING, "not retried: the body is larger than what is held",
+                    LOG_U64("exchange", x->id));
+    }
+    if (verdict->limit_hit && verdict->why == RETRY_WHY_EXHAUSTED) {
+        x->record.bits |= RECORD_RETRIES_ENDED;
+    }
+}
+
+/* ---- metrics ---- */
+
+/* Trailers, or the head of a trailers-only answer. */
+static int16_t grpc_status(const struct exchange *x)
+{
+    const struct message *trailers = x->attempt.up.trailers;
+    struct slice value = {NULL, 0};
+    uint64_t status;
+    if (x->source == ANSWER_UPSTREAM && trailers != NULL) {
+        value = headers_value(&trailers->headers, HEADER_GRPC_STATUS);
+    }
+    if (value.len == 0 && x->answer != NULL) {
+        value = headers_value(&x->answer->headers, HEADER_GRPC_STATUS);
+    }
+    return slice_to_u64(value, 16, &status) ? (int16_t)status : -1;
+}
+
+static const struct endpoint *endpoint_of(const struct exchange *x)
+{
+    return x->attempt.endpoint != NULL ? x->attempt.endpoint : x->last_endpoint;
+}
+
+static struct stats_key key_of(const struct exchange *x)
+{
+    const struct endpoint *endpoint = endpoint_of(x);
+    bool opaque = x->service->http == NULL;
+    struct stats_key key = {
+        .cluster = x->cluster != NULL ? x->cluster->stats_hash : 0,
+        .peer = x->server->peer_hash,
+        .status = opaque ? 0 : x->status,
+        .grpc = -1,
+        .fail = (uint8_t)x->fail,
+        .protocol = opaque    ? STATS_TCP
+                    : x->grpc ? STATS_GRPC
+                              : STATS_HTTP,
+        .inbound = x->service->direction == LISTENER_INBOUND,
+        .retries_ended = (x->record.bits & RECORD_RETRIES_ENDED) != 0,
+    };
+    if (key.inbound) {
+        key.cluster = 0; /* says nothing that labels show */
+    } else if (endpoint != NULL) {
+        key.endpoint = endpoint->stats_hash;
+    }
+    if (key.protocol == STATS_GRPC) {
+        key.grpc = grpc_status(x);
+    }
+    return key;
+}
+
+static struct stats_names names_of(const struct exchange *x)
+{
+    const struct endpoint *endpoint = endpoint_of(x);
+    return (struct stats_names){
+        .cluster = x->cluster != NULL ? x->cluster->config->name : (struct slice){NULL, 0},
+        .endpoint = endpoint != NULL ? &endpoint->config : NULL,
+        .peer = x->server->peer_identity,
+    };
+}
+
+void report_opened(struct exchange *x)
+{
+    struct stats_key key = key_of(x);
+    struct stats_names names = names_of(x);
+    stats_opened(x->worker->stats, &key, &names, x->worker->loop->now_us);
+}
+
+static void count(struct exchange *x)
+{
+    struct stats_worker *stats = x->worker->stats;
+    uint64_t now_us = x->worker->loop->now_us;
+    struct stats_key key = key_of(x);
+    struct stats_names names = names_of(x);
+    struct stats_amounts amounts = {.duration_us = now_us - x->begun_us,
+                                    .request_bytes = x->request_bytes,
+                                    .answer_bytes = x->answer_bytes};
+    stats_ended(stats, &key, &names, &amounts, now_us);
+    if (x->fail != FAIL_NONE) {
+        stats_count_by(stats, STAT_FAILURES, x->fail, fail_name(x->fail));
+    }
+    if (x->bad != CODEC_BAD_NONE) {
+        stats_count_by(stats, STAT_CODEC_REFUSALS, x->bad, codec_bad_name((enum codec_bad)x->bad));
+    }
+}
+
+/* ---- the log of failures ---- */
+
+static void log_failure(const struct exchange *x)
+{
+    const struct route *route = x->found.route;
+    struct slice none = {NULL, 0};
+    char text[ADDR_TEXT_MAX];
+    log_limited(
+        LOG_LEVEL_INFO, "exchange failed", LOG_TEXT("fail", fail_name(x->fail)),
+        LOG_U64("status", x->status), LOG_U64("attempts", x->attempts),
+        LOG_SLICE("cluster", x->cluster != NULL ? x->cluster->config->name : none),
+        LOG_SLICE("object", route != NULL && route->origin != NULL ? route->origin->object : none),
+        LOG_SLICE("request_id", headers_value(&x->request.headers, HEADER_X_REQUEST_ID)),
+        LOG_TEXT("client", addr_format(&x->server->peer, text)));
+}
+
+void report_exchange(struct exchange *x)
+{
+    record_end(x);
+    count(x);
+    recorder_keep(x->worker->recorder, x);
+    if (x->fail != FAIL_NONE && x->fail != FAIL_CLIENT_GONE) {
+        log_failure(x);
+    }
 }

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "http/raw.h"
 #include "sidecar/exchange/exchange.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/worker.h"
 
 #define GOAWAY_FIRST_STEP 1U
@@ -136,6 +137,8 @@ static void run_open(struct server *server)
         }
     }
     if (step == CHANNEL_BAD) {
+        stats_count_by(server->worker->stats, STAT_CODEC_REFUSALS, channel->codec->bad,
+                       codec_bad_name(channel->codec->bad));
         (void)channel_flush(channel); /* what the codec owes: GOAWAY */
         server_close(server);
         return;
@@ -183,6 +186,7 @@ void server_begin(struct worker *worker, struct server_start *start)
     server->original = start->original;
     const struct conn_peer *peer = conn_peer(start->conn);
     server->peer_identity = peer != NULL ? peer->identity : (struct slice){NULL, 0};
+    server->peer_hash = stats_hash_text(server->peer_identity);
     channel_init(&server->channel, worker->loop, &start->conn, &start->codec, &server->task);
     list_append(&worker->servers, &server->link);
     if (is_raw(server)) {

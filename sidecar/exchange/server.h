@@ -39,6 +39,7 @@ struct server {
     struct addr local;          /* once server_get_local was asked */
     struct addr original;       /* original destination; ADDR_NONE: not captured */
     struct slice peer_identity; /* SPIFFE id; borrowed from the connection; empty: none */
+    uint64_t peer_hash;         /* of peer_identity, for metrics; 0: none */
     uint64_t begun_us;
     uint64_t head_at_us; /* an incomplete head must be there by then; 0: none begun */
     uint64_t requests;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/upstream/lb.h"
 
 /* ---- transports ---- */
@@ -48,6 +49,7 @@ struct cluster *cluster_new(const struct cluster_config *config, struct shared_c
     CHECK(*shared != NULL);
     struct cluster *cluster = NEW(struct cluster);
     cluster->config = config;
+    cluster->stats_hash = stats_hash_text(config->name);
     cluster->holders = 1;
     cluster->shared = *shared;
     *shared = NULL;

@@ -28,7 +28,8 @@ struct cluster {
     struct endpoint **endpoints; /* listed, in the set's order */
     struct cluster_locality *localities;
     struct cluster_view *view;
-    uint64_t turn; /* of the round robin; starts at random */
+    uint64_t stats_hash; /* of its name, for metrics */
+    uint64_t turn;       /* of the round robin; starts at random */
     uint32_t endpoint_count;
     uint32_t locality_count;
     uint32_t priority_count;

@@ -1,6 +1,7 @@
 #include "sidecar/upstream/endpoint.h"
 
 #include "base/alloc.h"
+#include "sidecar/observe/stats.h"
 
 /* All texts and labels of one endpoint lie in one block, which config.labels points to. */
 
@@ -50,6 +51,7 @@ struct endpoint *endpoint_new(struct cluster *cluster, const struct endpoint_con
     struct endpoint *endpoint = NEW(struct endpoint);
     endpoint->cluster = cluster;
     endpoint->config = copy_config(config, &endpoint->block);
+    endpoint->stats_hash = stats_hash_endpoint(&endpoint->config);
     endpoint->shared = *shared;
     endpoint->references = 1;
     endpoint->listed = true;
@@ -64,6 +66,7 @@ void endpoint_apply(struct endpoint *endpoint, const struct endpoint_config *con
     CHECK(addr_eq(&endpoint->config.addr, &config->addr));
     struct label *old = endpoint->block;
     endpoint->config = copy_config(config, &endpoint->block);
+    endpoint->stats_hash = stats_hash_endpoint(&endpoint->config);
     mem_free(old);
 }
 

@@ -18,6 +18,7 @@ struct endpoint {
     struct label *block;           /* their storage */
     const struct tls_config *tls;  /* how it is spoken to; null: plain. Changes with the cluster */
     struct shared_endpoint *shared;
+    uint64_t stats_hash;   /* of what metrics' labels say about it */
     struct pool *pool;     /* the pool's business; null until the first use and at the end */
     uint64_t listed_at_us; /* slow start counts from here */
     uint64_t last_used_us;
