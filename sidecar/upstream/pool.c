@@ -178,6 +178,23 @@ static bool at_request_limit(const struct pool_conn *at)
     return at->protocol == POOL_HTTP1 && limit != 0 && at->served >= limit;
 }
 
+/* Whether it may be lent once more, when it carries nothing. */
+static bool reusable(const struct pool_conn *at)
+{
+    bool used_up = at->protocol == POOL_RAW && at->served > 0;
+    return !at->leaving && !used_up && !at_request_limit(at) && !codec_finished(at->channel.codec);
+}
+
+static void replace_lost(struct pool *pool);
+
+/* Closes it, and looks after those who may have hoped for it. */
+static void lose_conn(struct pool_conn *at)
+{
+    struct pool *pool = at->pool;
+    close_conn(at);
+    replace_lost(pool);
+}
+
 static void move_to(struct pool_conn *at, struct list *list)
 {
     list_remove(&at->link);
@@ -209,7 +226,7 @@ static void lend(struct pool_conn *at, struct ticket *ticket)
  * shared. */
 static bool has_room(const struct pool_conn *at)
 {
-    if (at->leaving) {
+    if (!reusable(at)) {
         return false;
     }
     if (at->protocol != POOL_HTTP2) {
@@ -277,14 +294,13 @@ static void rest(struct pool_conn *at)
     if (at->channel.stream_count > 0) {
         return;
     }
-    bool keep = at->protocol != POOL_RAW && !at->leaving && pool->endpoint->listed &&
-                !at_request_limit(at) && !codec_finished(at->channel.codec) &&
+    bool keep = at->protocol != POOL_RAW && reusable(at) && pool->endpoint->listed &&
                 buf_empty(&at->channel.out);
     if (!keep && !buf_empty(&at->channel.out) && !codec_finished(at->channel.codec)) {
         return; /* still sending what a mux connection owes */
     }
     if (!keep) {
-        close_conn(at);
+        lose_conn(at);
         return;
     }
     if (list_linked(&at->link) && at->timer.at_us == 0) {
@@ -370,7 +386,7 @@ static void run_ready(struct pool_conn *at)
     struct codec_event ev;
     bool was_idle = channel->stream_count == 0;
     if (timer_due(&at->timer, at->pool->worker->loop)) {
-        close_conn(at);
+        lose_conn(at);
         return;
     }
     channel_begin(channel);
@@ -384,7 +400,7 @@ static void run_ready(struct pool_conn *at)
                 (step == CHANNEL_EOF &&
                  (channel->codec->ops->multiplexes || was_idle || channel->stream_count == 0));
     if (lost) {
-        close_conn(at);
+        lose_conn(at);
         return;
     }
     if (channel->codec->ops->multiplexes) {
@@ -462,6 +478,26 @@ static enum fail open_for_waiting(struct pool *pool, enum pool_protocol protocol
         breaker_end_shared(pool->shared, BREAKER_CONNECTIONS);
     }
     return fail;
+}
+
+/* A connection went. Who hoped that it would come back gets another, or learns that there is none.
+ */
+static void replace_lost(struct pool *pool)
+{
+    for (unsigned i = 0; i < POOL_PROTOCOL_COUNT; i++) {
+        enum pool_protocol protocol = (enum pool_protocol)i;
+        if (list_empty(&pool->queue[protocol])) {
+            continue;
+        }
+        const struct ticket *first = LIST_ITEM(pool->queue[protocol].next, struct ticket, link);
+        enum fail fail = pool->endpoint->cluster != NULL
+                             ? open_for_waiting(pool, protocol, first->high)
+                             : FAIL_CONNECT_UNREACHABLE;
+        if (fail != FAIL_NONE && pool->connection_count == 0) {
+            fail_waiting(pool, protocol, UINT32_MAX, fail, "");
+            drop_if_empty(pool);
+        }
+    }
 }
 
 /* HTTP/1: the one that was used last; HTTP/2: the one with the fewest streams. */
