@@ -174,7 +174,7 @@ void channel_fini(struct channel *channel, bool reset)
 {
     channel_lose_streams(channel);
     task_cancel(&channel->flush);
-    if (reset) {
+    if (reset || channel->cut) {
         conn_reset(&channel->conn);
     } else {
         conn_close(&channel->conn);
@@ -501,6 +501,8 @@ void stream_reset(struct stream *stream, uint32_t code)
     }
     if (stream->id != 0) {
         struct codec_cmd cmd = {.kind = CODEC_CMD_RESET, .code = code};
+        struct channel *channel = stream->channel;
+        channel->cut = stream->tunnel && !channel->codec->ops->multiplexes && !stream->out_end;
         (void)command(stream, &cmd);
     }
     stream_detach(stream);

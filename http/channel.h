@@ -61,6 +61,7 @@ struct channel {
     bool paused; /* a stream is above its high mark (HTTP/1, raw) */
     bool fin;    /* send FIN when `out` is empty */
     bool fin_sent;
+    bool cut; /* a tunnel on it ended short: FIN would tell its peer that it is whole */
 };
 
 /* Takes conn and codec. `owner` becomes the connection's owner. */

@@ -79,6 +79,7 @@ void attempt_begin(struct exchange *exchange)
     struct loop *loop = worker->loop;
     *attempt = (struct attempt){.begun_us = loop->now_us};
     stream_init(&attempt->up, loop, &exchange->arena, &exchange->task);
+    attempt->up.tunnel = exchange->tunnel; /* its end may be written before the head is looked at */
     exchange->attempts++;
     struct lb_query query = {.tried = exchange->tried,
                              .tried_count = exchange->tried_count,

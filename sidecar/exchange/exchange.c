@@ -685,6 +685,7 @@ void exchange_begin_opaque(struct server *server)
     struct exchange *x = new_exchange(server);
     char text[ADDR_TEXT_MAX];
     x->tunnel = true;
+    x->down.tunnel = true;
     x->replayable = false;
     x->request = (struct message){
         .kind = MESSAGE_REQUEST,
