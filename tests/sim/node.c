@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/config/compile.h"
+#include "sidecar/upstream/pool.h"
 #include "tests/sim/tls_sim.h"
 
 static struct bootstrap *compile(const char *config)
@@ -114,6 +115,26 @@ static void check_cluster(struct node *node, const struct cluster *cluster)
             world_fail(node->host->world,
                        "%s: an endpoint still counts %u requests and %u connections",
                        node->host->name, endpoint_active(endpoint), connections);
+        }
+    }
+}
+
+void node_check_waiters(struct node *node)
+{
+    MAP_EACH(&node->worker.clusters.by_name, entry)
+    {
+        const struct cluster *cluster = entry->value;
+        for (uint32_t i = 0; i < cluster->endpoint_count; i++) {
+            const struct pool *pool = cluster->endpoints[i]->pool;
+            struct pool_counts counts = {.waiting = 0};
+            if (pool != NULL) {
+                counts = pool_counts(pool);
+            }
+            if (counts.waiting > 0 && counts.connecting + counts.busy == 0) {
+                world_fail(node->host->world,
+                           "%s: %u requests wait for a connection that nobody opens",
+                           node->host->name, counts.waiting);
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ struct node {
 void node_init(struct node *node, struct host *host, const char *config, uint64_t seed);
 /* A newer configuration: clusters and routes change, listeners stay. */
 void node_update(struct node *node, const char *config);
+/* Between ticks: a request that waits for a connection has one that is under way or busy. */
+void node_check_waiters(struct node *node);
 /* After everything ended: what the worker still holds on behalf of requests fails the run. */
 void node_check_idle(struct node *node);
 void node_fini(struct node *node);

@@ -207,6 +207,7 @@ static void live(struct run *run)
     while (!clients_done(run) && run->world.failures == 0 && run->world.now_us < limit_us) {
         uint64_t act_us = next_act(run, limit_us);
         while (world_step(&run->world, act_us) && !clients_done(run) && run->world.failures == 0) {
+            node_check_waiters(&run->client_node);
         }
         drive(run);
     }

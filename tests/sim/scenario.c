@@ -255,6 +255,26 @@ static void draw_failing_calls(struct plan *plan, struct rng *rng)
     plan->fail_a_call = true;
 }
 
+static void draw_opaque(struct plan *plan, struct rng *rng)
+{
+    base(plan, rng);
+    plan->opaque = true;
+    plan->endpoints = 1;
+    plan->client.opaque = true;
+    plan->client.depth = 1;
+    plan->mix.echo = true;
+}
+
+static void draw_opaque_faults(struct plan *plan, struct rng *rng)
+{
+    draw_opaque(plan, rng);
+    add_faults(&plan->hop_shape, rng);
+    plan->hop_shape.swallow_ppm = 0;
+    plan->hop_shape.silence_ppm = 0; /* nothing but the tunnel's hour would end it */
+    plan->client.abort_ppm = half(rng) ? 0 : 300000;
+    plan->client.abort_max_us = between(rng, 100, 50000);
+}
+
 const struct scenario scenarios[] = {
     {"plain", "every request is answered by its application", draw_plain},
     {"weights", "exact shares, also over a change", draw_weights},
@@ -269,5 +289,7 @@ const struct scenario scenarios[] = {
     {"ejection", "an endpoint that fails is left out and comes back", draw_ejection},
     {"drain", "a sidecar that leaves under load", draw_drain},
     {"calls", "one call of the sidecar to the kernel fails", draw_failing_calls},
+    {"opaque", "bytes that come back", draw_opaque},
+    {"opaque-faults", "the same over connections that break", draw_opaque_faults},
 };
 const unsigned scenario_count = COUNT_OF(scenarios);
