@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/crypto.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -38,6 +39,8 @@
 
 /* gRPC's channels to one address share a connection, however many clients they are. */
 #define CLIENT_STREAMS 1000U
+
+#define ROOT_MAX 65536U
 
 enum { EXIT_OPTIONS = 2 };
 
@@ -179,6 +182,19 @@ static bool folder_make(const char *path, struct error *err)
     return true;
 }
 
+/* Where whoever starts a sidecar finds what to give it as --mesh-root, whoever made the authority.
+ */
+static bool root_save(struct daemon *daemon, struct error *err)
+{
+    const char *path = arena_printf(&daemon->arena, "%s/root.pem", daemon->options.state_dir);
+    struct slice root = ca_get_root(daemon->ca);
+    struct slice there = {NULL, 0};
+    if (file_read(path, ROOT_MAX, &daemon->arena, &there, NULL) && slice_eq(there, root)) {
+        return true;
+    }
+    return crypto_save_secret(path, root, err);
+}
+
 /* Two daemons on one state would give the same generation to different objects. */
 static bool state_lock(struct daemon *daemon, struct error *err)
 {
@@ -214,6 +230,9 @@ static bool authority_open(struct daemon *daemon, struct error *err)
     daemon->ca = ca_open(&options, daemon->loop->wall_us, err);
     if (daemon->ca == NULL) {
         return error_wrap(err, "certificate authority");
+    }
+    if (!root_save(daemon, err)) {
+        return error_wrap(err, "root certificate");
     }
     daemon->token_key = token_key_open(key, err);
     if (daemon->token_key == NULL) {

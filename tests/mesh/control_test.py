@@ -1,5 +1,6 @@
 """pillion-control by itself: what it takes from its folder, serves, refuses, and keeps."""
 
+import datetime
 import json
 import os
 import random
@@ -338,6 +339,21 @@ class State(unittest.TestCase):
                              {k: v for k, v in before.items() if k != ORDER})
             self.assertGreater(after[ORDER], max(before.values()))
 
+    def test_a_change_while_it_is_down(self):
+        with running(*MESH, *CANARY) as control:
+            before = control.generations()
+            with xds.stream(xds.plain(control), CLIENT) as stream:
+                stream.subscribe(xds.DESTINATION, DESTINATION)
+                version = stream.receive().resources[0].version
+            control.program.kill()
+            control.write("mesh.yaml", *MESH, split(50, 50), SUBSETS)
+            control.start()
+            self.assertEqual({k for k, v in control.generations().items() if before[k] != v}, {ORDER})
+            with xds.stream(xds.plain(control), CLIENT) as stream:
+                stream.send(xds.DESTINATION, resource_names_subscribe=[DESTINATION],
+                            initial_resource_versions={DESTINATION: version})
+                self.assertNotEqual(stream.receive().resources[0].version, version)
+
     def test_a_broken_state_file_is_set_aside(self):
         with running(*MESH) as control:
             count = len(control.generations())
@@ -453,6 +469,47 @@ def identity_in(pem):
     san = x509.load_pem_x509_certificate(pem.encode()).extensions.get_extension_for_class(
         x509.SubjectAlternativeName)
     return san.value.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def authority(name, key, issuer=None, issuer_key=None, path_length=1):
+    """A certificate that may sign others; self-signed without issuer."""
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.utcnow()
+    signer = issuer_key or key
+    return x509.CertificateBuilder(
+        issuer_name=issuer.subject if issuer else subject, subject_name=subject,
+        public_key=key.public_key(), serial_number=x509.random_serial_number(),
+        not_valid_before=now - datetime.timedelta(hours=1),
+        not_valid_after=now + datetime.timedelta(days=30)).add_extension(
+            x509.BasicConstraints(True, path_length), True).add_extension(
+            x509.KeyUsage(False, False, False, False, False, True, True, False, False),
+            True).add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
+            False).sign(signer, hashes.SHA256())
+
+
+class Authority(unittest.TestCase):
+    def test_one_of_the_operators_own(self):
+        root_key, middle_key, leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+        root = authority("root", root_key)
+        middle = authority("middle", middle_key, root, root_key, 0)
+        pem = [c.public_bytes(serialization.Encoding.PEM) for c in (middle, root)]
+        with temp_folder() as folder:
+            for name, content in (("chain.pem", b"".join(pem)), ("key.pem", pem_of(middle_key))):
+                with open(f"{folder}/{name}", "wb") as file:
+                    file.write(content)
+            os.chmod(f"{folder}/key.pem", 0o600)
+            given = ("--ca-cert", f"{folder}/chain.pem", "--ca-key", f"{folder}/key.pem")
+            with running(*MESH, options=given) as control, xds.secure(control) as channel:
+                chain = xds.sign(channel, request_of(leaf_key), control.token())
+                self.assertEqual([c.encode() for c in chain[1:]], pem)
+                self.assertEqual(control.root_pem(), pem[1])
+            with temp_folder() as other:
+                control = Control(other, "--ca-cert", f"{folder}/chain.pem",
+                                  "--ca-key", f"{folder}/nothing.pem")
+                code, _, err = run(control.command(), timeout_s=20)
+                self.assertEqual((code, "nothing.pem" in err), (1, True), err)
 
 
 class Credentials(unittest.TestCase):

@@ -137,7 +137,7 @@ class Control:
         return float(found.group(1)) if found else None
 
     def root_pem(self):
-        with open(f"{self.state}/ca/root.pem", "rb") as file:
+        with open(f"{self.state}/root.pem", "rb") as file:
             return file.read()
 
     def token(self, namespace="default", account="order-service", key=None, header=None, **claims):
