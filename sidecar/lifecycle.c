@@ -166,7 +166,7 @@ static bool apply_bootstrap(struct sidecar *sidecar, struct error *err)
     for (unsigned i = 0; i < sidecar->worker_count; i++) {
         struct worker *worker = &sidecar->workers[i].worker;
         for (uint32_t c = 0; c < bootstrap->cluster_count; c++) {
-            directory_put(&worker->clusters, &bootstrap->clusters[c], worker->loop->now_us,
+            directory_put(&worker->clusters, &bootstrap->clusters[c], NULL, worker->loop->now_us,
                           rng_u64(&worker->rng));
         }
         worker_clusters_changed(worker);

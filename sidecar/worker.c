@@ -7,7 +7,9 @@
 #include "base/regex.h"
 #include "sidecar/accept/intake.h"
 #include "sidecar/accept/listener.h"
+#include "sidecar/accept/outbound.h"
 #include "sidecar/alpn.h"
+#include "sidecar/config/destinations.h"
 #include "sidecar/exchange/record.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/observe/stats.h"
@@ -25,6 +27,7 @@ void worker_settings_init(struct worker_settings *settings)
         .tunnel_idle_us = 3600 * SECONDS,
         .half_closed_us = 50 * SECONDS,
         .detect_hold_us = 20000,
+        .on_demand_timeout_us = 5 * SECONDS,
         .replay_bytes = 64 * 1024,
         .max_head_bytes = 60 * 1024,
         .max_head_count = 100,
@@ -132,6 +135,7 @@ void worker_init(struct worker *worker, unsigned index, struct loop *loop,
     list_init(&worker->intakes);
     worker->trim.run = run_trim;
     worker->trim_timer.task = &worker->trim;
+    list_init(&worker->arrivals);
     worker->sweep.run = run_sweep;
     worker->sweep_timer.task = &worker->sweep;
     list_init(&worker->pools);
@@ -147,6 +151,7 @@ void worker_fini(struct worker *worker)
         listener_free(&listener);
     }
     intake_close_all(worker);
+    outbound_close_all(worker);
     LIST_EACH(&worker->servers, node)
     {
         server_close(LIST_ITEM(node, struct server, link));
@@ -156,6 +161,7 @@ void worker_fini(struct worker *worker)
     loop_drain(worker->loop);
     timer_clear(&worker->sweep_timer);
     timer_clear(&worker->trim_timer);
+    destinations_free(&worker->destinations);
     directory_fini(&worker->clusters);
     tls_keys_fini(&worker->keys);
     regex_scratch_free(&worker->matcher.scratch);

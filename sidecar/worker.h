@@ -17,6 +17,7 @@
 #include "sidecar/upstream/directory.h"
 #include "sidecar/upstream/outlier.h"
 
+struct destinations;
 struct endpoint;
 struct recorder;
 struct stats_worker;
@@ -30,7 +31,8 @@ struct worker_settings {
     uint64_t tunnel_idle_us;
     uint64_t half_closed_us;
     uint64_t detect_hold_us;
-    uint32_t replay_bytes; /* of a request's body, held for a retry */
+    uint64_t on_demand_timeout_us; /* for the answer about a destination */
+    uint32_t replay_bytes;         /* of a request's body, held for a retry */
     uint32_t max_head_bytes;
     uint16_t max_head_count;
     uint32_t mux_streams;     /* of one HTTP/2 connection before another is opened */
@@ -56,11 +58,13 @@ struct worker {
     struct matcher matcher;             /* with the thread's scratch for regular expressions */
     struct tls_keys keys;               /* our certificate and the roots, as this thread has them */
     struct list intakes;                /* connections that no server has yet */
+    struct list arrivals;               /* the same, outbound: accept/outbound */
     struct list pools;                  /* every pool with a connection or a waiter */
     struct list listeners;
-    struct list servers;   /* downstream connections */
-    struct slice identity; /* our own SPIFFE id; empty: none */
-    struct task trim;      /* gives memory back after a burst */
+    struct list servers;               /* downstream connections */
+    struct slice identity;             /* our own SPIFFE id; empty: none */
+    struct destinations *destinations; /* null: static configuration */
+    struct task trim;                  /* gives memory back after a burst */
     struct timer trim_timer;
     struct task sweep; /* outlier detection's turn of an interval */
     struct timer sweep_timer;

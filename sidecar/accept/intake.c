@@ -24,14 +24,17 @@
 struct intake {
     struct list link; /* in worker->intakes */
     struct listener *listener;
-    struct net_conn *net; /* until there is a conn */
-    struct conn *conn;    /* during the TLS handshake */
-    const struct filter_chain *chain;
+    struct net_conn *net;             /* until there is a conn */
+    struct conn *conn;                /* during the TLS handshake */
+    const struct filter_chain *chain; /* chosen; kept by `service` */
+    struct service *service;          /* a reference, with `chain` */
     struct task task;
     struct timer timer;
     struct grave grave;
-    struct addr original;
+    struct addr original; /* where the connection was meant to go; chooses the chain */
+    struct addr upstream; /* where it goes on to, where a cluster asks for that */
     struct addr peer;
+    uint64_t begun_us;
     uint8_t *first; /* bytes that were read; null: none */
     uint32_t first_len;
     bool peer_closed;
@@ -49,6 +52,7 @@ static void free_intake(struct grave *grave)
 static void end(struct intake *intake)
 {
     intake->done = true;
+    service_unref(&intake->service);
     list_remove(&intake->link);
     task_cancel(&intake->task);
     timer_clear(&intake->timer);
@@ -84,8 +88,10 @@ static void serve(struct intake *intake, struct codec *codec)
 {
     struct server_start start = {.conn = intake->conn,
                                  .codec = codec,
-                                 .service = listener_service(intake->listener, intake->chain),
-                                 .original = intake->original};
+                                 .service = intake->service,
+                                 .original = intake->upstream,
+                                 .tunnel_port =
+                                     intake->listener->place != NULL ? intake->original.port : 0};
     intake->conn = NULL;
     server_begin(worker_of(intake), &start);
     end(intake);
@@ -205,7 +211,7 @@ static void lower(uint8_t *to, struct slice from)
     }
 }
 
-static void choose_chain(struct intake *intake, const struct seen *seen)
+static const struct filter_chain *find_chain(const struct intake *intake, const struct seen *seen)
 {
     struct slice alpn[ALPN_MAX];
     uint8_t sni[256];
@@ -226,7 +232,12 @@ static void choose_chain(struct intake *intake, const struct seen *seen)
     } else if (seen->http1 || seen->http2) {
         alpn[query.alpn_count++] = seen->http1 ? SLICE("http/1.1") : SLICE("h2c");
     }
-    intake->chain = chain_find(intake->listener->config, &query);
+    return chain_find(intake->listener->config, &query);
+}
+
+static void choose_chain(struct intake *intake, const struct seen *seen)
+{
+    intake->chain = find_chain(intake, seen);
     if (intake->chain == NULL || intake->chain->kind == CHAIN_QUARANTINED) {
         char text[ADDR_TEXT_MAX];
         log_limited(LOG_LEVEL_WARNING, "no filter chain takes this connection",
@@ -236,7 +247,27 @@ static void choose_chain(struct intake *intake, const struct seen *seen)
         return;
     }
     timer_clear(&intake->timer);
+    intake->service = listener_service(intake->listener, intake->chain);
+    service_ref(intake->service);
+    net_want(intake->net, NET_READ);
     begin_chain(intake);
+}
+
+/* Silence: bytes may be the server's to send first, but only where a chain takes bytes. What has
+ * sent some, and what only a chain for HTTP or TLS would take, has as long as a head has. */
+static void run_silent(struct intake *intake)
+{
+    struct worker *worker = worker_of(intake);
+    uint64_t last_us = intake->begun_us + worker->settings->head_timeout_us;
+    struct seen nothing = {.decided = true};
+    const struct filter_chain *chain = find_chain(intake, &nothing);
+    if (intake->first_len == 0 && chain != NULL && chain->kind == CHAIN_TCP) {
+        choose_chain(intake, &nothing);
+    } else if (worker->loop->now_us < last_us) {
+        timer_set(worker->loop, &intake->timer, last_us);
+    } else {
+        choose_chain(intake, &nothing);
+    }
 }
 
 /* Reads what is there into `first`. False when the connection is gone. */
@@ -278,6 +309,8 @@ static void run_first(struct intake *intake)
     bool out_of_time = timer_due(&intake->timer, worker_of(intake)->loop);
     if (seen.decided) {
         choose_chain(intake, &seen);
+    } else if (out_of_time && intake->listener->place != NULL) {
+        run_silent(intake);
     } else if (out_of_time && intake->listener->config->go_on_at_timeout) {
         choose_chain(intake, &seen);
     } else if (out_of_time || intake->first_len == FIRST_BYTES_MAX) {
@@ -300,6 +333,37 @@ static void run(struct task *task)
     }
 }
 
+/* Where it was meant to go, and where it goes on to. False: to one of our own ports, which would be
+ * a loop, or a way to them from outside. */
+static bool find_destination(struct intake *intake)
+{
+    const struct listener_place *place = intake->listener->place;
+    const struct listener_config *config = intake->listener->config;
+    const struct addr *at = place != NULL ? &place->at : &config->addr;
+    bool one_address = at->family != ADDR_NONE && !addr_is_any(at);
+    intake->original = *at;
+    intake->net->ops->addrs(intake->net, one_address ? NULL : &intake->original, &intake->peer);
+    bool restore =
+        place != NULL ? place->captured : config->restore_original_dst || config->original_dst;
+    if (restore) {
+        (void)intake->net->ops->original_dst(intake->net, &intake->original);
+    }
+    intake->upstream = intake->original;
+    if (place == NULL) {
+        return true;
+    }
+    if (!place->captured) {
+        intake->upstream = place->app;
+        return true;
+    }
+    for (unsigned i = 0; i < place->refused_count; i++) {
+        if (intake->original.port == place->refused[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void intake_begin(struct listener *listener, struct net_conn **net)
 {
     struct worker *worker = listener->worker;
@@ -313,18 +377,19 @@ void intake_begin(struct listener *listener, struct net_conn **net)
     intake->grave.free = free_intake;
     intake->net->owner = &intake->task;
     list_append(&worker->intakes, &intake->link);
-    bool one_address = config->addr.family != ADDR_NONE && !addr_is_any(&config->addr);
-    intake->original = config->addr;
-    intake->net->ops->addrs(intake->net, one_address ? NULL : &intake->original, &intake->peer);
-    if (config->restore_original_dst || config->original_dst) {
-        (void)intake->net->ops->original_dst(intake->net, &intake->original);
+    intake->begun_us = worker->loop->now_us;
+    if (!find_destination(intake)) {
+        refuse(intake);
+        return;
     }
     if (!config->inspect_tls && !config->inspect_http) {
         struct seen nothing = {.decided = true};
         choose_chain(intake, &nothing);
         return;
     }
-    if (config->inspect_timeout_us != 0) {
-        timer_set(worker->loop, &intake->timer, worker->loop->now_us + config->inspect_timeout_us);
+    uint64_t limit_us =
+        listener->place != NULL ? worker->settings->detect_hold_us : config->inspect_timeout_us;
+    if (limit_us != 0) {
+        timer_set(worker->loop, &intake->timer, worker->loop->now_us + limit_us);
     }
 }

@@ -2,10 +2,17 @@
 
 #include "base/alloc.h"
 #include "sidecar/accept/intake.h"
+#include "sidecar/accept/outbound.h"
+#include "sidecar/config/parcel.h"
 #include "sidecar/worker.h"
 
 /* In one run; the rest of the backlog posts the listener again. */
 #define ACCEPTS_PER_RUN 32
+
+static bool is_outbound(const struct listener *listener)
+{
+    return listener->place != NULL && listener->place->direction == LISTENER_OUTBOUND;
+}
 
 static void run(struct task *task)
 {
@@ -19,17 +26,21 @@ static void run(struct task *task)
         if (net == NULL) {
             break;
         }
-        intake_begin(listener, &net);
+        if (is_outbound(listener)) {
+            outbound_begin(listener, &net);
+        } else {
+            intake_begin(listener, &net);
+        }
         count++;
     }
     listener->last_run = count > 1 ? count : 0;
 }
 
+/* ---- services ---- */
+
 static void free_service(struct service *service)
 {
-    if (service->binding.table != NULL) {
-        binding_fini(&service->binding);
-    }
+    service_fini(service);
     mem_free(service);
 }
 
@@ -37,6 +48,8 @@ static struct service *new_service(struct listener *listener, const struct filte
 {
     struct service *service = NEW(struct service);
     *service = (struct service){.references = 1,
+                                .refusal = FAIL_NONE,
+                                .pin = listener->pin != NULL ? parcel_ref(listener->pin) : NULL,
                                 .http = chain->http,
                                 .tcp = chain->tcp,
                                 .direction = listener->config->direction,
@@ -48,25 +61,110 @@ static struct service *new_service(struct listener *listener, const struct filte
     return service;
 }
 
-struct listener *listener_new(struct worker *worker, const struct listener_config *config,
-                              struct net_listener **net)
+static uint32_t chain_count(const struct listener_config *config)
+{
+    return config == NULL ? 0 : config->chain_count + (config->fallback != NULL ? 1 : 0);
+}
+
+static const struct filter_chain *chain_at(const struct listener_config *config, uint32_t at)
+{
+    return at < config->chain_count ? &config->chains[at] : config->fallback;
+}
+
+/* A chain goes on under its name, as long as it stays of one kind; what has no name is new. */
+static struct service_line *take_line(struct listener_chain *old,
+                                      const struct listener_config *before,
+                                      const struct filter_chain *chain)
+{
+    for (uint32_t i = 0; i < chain_count(before) && chain->name.len > 0; i++) {
+        const struct filter_chain *was = chain_at(before, i);
+        if (old[i].line != NULL && was->kind == chain->kind && slice_eq(was->name, chain->name)) {
+            struct service_line *line = old[i].line;
+            old[i].line = NULL;
+            return line;
+        }
+    }
+    return service_line_new();
+}
+
+static void end_lines(struct listener_chain *chains, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct service *none = NULL;
+        if (chains[i].line != NULL) {
+            service_line_put_take(chains[i].line, &none, 0);
+            service_line_unref(&chains[i].line);
+        }
+    }
+    mem_free(chains);
+}
+
+/* Connections that came through a chain which is there no more. */
+static void drain_orphans(struct worker *worker)
+{
+    LIST_EACH(&worker->servers, node)
+    {
+        struct server *server = LIST_ITEM(node, struct server, link);
+        const struct service_line *line = server->service->line;
+        if (line != NULL && line->newest == NULL && !server->closed) {
+            server_drain(server);
+        }
+    }
+}
+
+void listener_apply(struct listener *listener, const struct listener_config *config,
+                    struct parcel *pin)
+{
+    const struct listener_config *before = listener->config;
+    struct parcel *old_pin = listener->pin;
+    struct listener_chain *old = listener->chains;
+    uint32_t count = chain_count(config);
+    listener->config = config;
+    listener->pin = pin != NULL ? parcel_ref(pin) : NULL;
+    listener->chains = NEW_ARRAY(struct listener_chain, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct filter_chain *chain = chain_at(config, i);
+        struct service *service = new_service(listener, chain);
+        struct listener_chain *at = &listener->chains[i];
+        *at = (struct listener_chain){.service = service, .line = take_line(old, before, chain)};
+        service_line_put_take(at->line, &service, rng_u64(&listener->worker->rng));
+    }
+    end_lines(old, chain_count(before));
+    drain_orphans(listener->worker);
+    parcel_unref(&old_pin);
+    listener->net->ops->accepting(listener->net, true);
+}
+
+/* ---- life ---- */
+
+static struct listener *new_listener(struct worker *worker, struct net_listener **net)
 {
     struct listener *listener = NEW(struct listener);
     listener->worker = worker;
-    listener->config = config;
     listener->net = *net;
     *net = NULL;
     listener->task.run = run;
-    listener->services = NEW_ARRAY(struct service *, config->chain_count + 1);
-    for (uint32_t i = 0; i < config->chain_count; i++) {
-        listener->services[i] = new_service(listener, &config->chains[i]);
-    }
-    if (config->fallback != NULL) {
-        listener->services[config->chain_count] = new_service(listener, config->fallback);
-    }
     listener->net->owner = &listener->task;
-    listener->net->ops->accepting(listener->net, true);
     list_append(&worker->listeners, &listener->link);
+    return listener;
+}
+
+struct listener *listener_new(struct worker *worker, const struct listener_config *config,
+                              struct net_listener **net)
+{
+    struct listener *listener = new_listener(worker, net);
+    listener_apply(listener, config, NULL);
+    return listener;
+}
+
+struct listener *listener_new_at(struct worker *worker, const struct listener_place *place,
+                                 struct net_listener **net)
+{
+    struct listener *listener = new_listener(worker, net);
+    listener->place = place;
+    if (is_outbound(listener)) {
+        listener->net->ops->accepting(listener->net, true);
+    }
     return listener;
 }
 
@@ -76,10 +174,8 @@ void listener_free(struct listener **listener_at)
     list_remove(&listener->link);
     task_cancel(&listener->task);
     listener->net->ops->unlisten(&listener->net);
-    for (uint32_t i = 0; i <= listener->config->chain_count; i++) {
-        service_unref(&listener->services[i]);
-    }
-    mem_free(listener->services);
+    end_lines(listener->chains, chain_count(listener->config));
+    parcel_unref(&listener->pin);
     mem_free(listener);
     *listener_at = NULL;
 }
@@ -87,8 +183,7 @@ void listener_free(struct listener **listener_at)
 struct service *listener_service(struct listener *listener, const struct filter_chain *chain)
 {
     const struct listener_config *config = listener->config;
-    if (chain == config->fallback) {
-        return listener->services[config->chain_count];
-    }
-    return listener->services[chain - config->chains];
+    uint32_t at =
+        chain == config->fallback ? config->chain_count : (uint32_t)(chain - config->chains);
+    return listener->chains[at].service;
 }

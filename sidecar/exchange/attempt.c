@@ -127,6 +127,16 @@ static void answer_for_raw(struct exchange *exchange)
     attempt->up.events |= STREAM_HEAD;
 }
 
+/* A tunnel names the port at which its peer was reached, which is what the peer allows; services
+ * may have another. */
+static void name_endpoint(struct exchange *exchange)
+{
+    char text[ADDR_TEXT_MAX];
+    const struct addr *addr = &exchange->attempt.endpoint->config.addr;
+    exchange->request.authority =
+        arena_dup(&exchange->arena, slice_of_text(addr_format(addr, text)));
+}
+
 static void send_head(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
@@ -139,6 +149,9 @@ static void send_head(struct exchange *exchange)
     if (!stream_open(&attempt->up)) {
         fail_with(attempt, FAIL_UNSENT);
         return;
+    }
+    if (exchange->service->http == NULL) {
+        name_endpoint(exchange);
     }
     stream_write_head(&attempt->up, &exchange->request, end);
     record_span(exchange, RECORD_SPAN_SENT);

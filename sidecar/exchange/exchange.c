@@ -61,8 +61,27 @@ static bool upgrade_allowed(const struct exchange *x)
     return false;
 }
 
+/* Whoever may come to one port must not get to another through it. */
+static bool tunnel_port_fits(const struct exchange *x)
+{
+    struct slice rest = x->client_authority;
+    uint16_t allowed = x->server->tunnel_port;
+    uint64_t port;
+    size_t at = rest.len;
+    while (at > 0 && rest.at[at - 1] != ':') {
+        at--;
+    }
+    return allowed == 0 ||
+           (at > 0 && slice_to_u64(slice_of(rest.at + at, rest.len - at), UINT16_MAX, &port) &&
+            port == allowed);
+}
+
 static enum result match_forward(struct exchange *x)
 {
+    if (x->request.connect && x->service->direction == LISTENER_INBOUND && !tunnel_port_fits(x)) {
+        x->fail = FAIL_TUNNEL_PORT;
+        return FAIL;
+    }
     const struct route_forward *forward = &x->found.route->forward;
     struct binding *binding = &x->service->binding;
     if (forward->cluster_header.len > 0) {
@@ -99,8 +118,17 @@ static enum result match_forward(struct exchange *x)
 
 static enum result match(struct exchange *x)
 {
+    service_renew(&x->service); /* it may have changed since the head came */
+    if (x->service->refusal != FAIL_NONE) {
+        x->fail = x->service->refusal;
+        return FAIL;
+    }
     if (x->service->http == NULL) {
         return match_opaque(x);
+    }
+    if (x->service->binding.table == NULL) {
+        x->fail = FAIL_NO_CONFIG;
+        return FAIL;
     }
     if (!rewrite_prepare(x)) {
         x->fail = FAIL_REQUEST_BAD;
@@ -629,6 +657,7 @@ static struct exchange *new_exchange(struct server *server)
     x->arena = arena;
     x->worker = worker;
     x->server = server;
+    service_renew(&server->service);
     x->service = server->service;
     service_ref(x->service);
     x->task.run = run;

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "http/raw.h"
+#include "sidecar/config/parcel.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/observe/stats.h"
 #include "sidecar/worker.h"
@@ -23,6 +24,64 @@ void service_unref(struct service **service)
         }
         *service = NULL;
     }
+}
+
+void service_fini(struct service *service)
+{
+    if (service->binding.table != NULL) {
+        binding_fini(&service->binding);
+    }
+    service_line_unref(&service->line);
+    parcel_unref(&service->pin);
+}
+
+struct service_line *service_line_new(void)
+{
+    struct service_line *line = NEW(struct service_line);
+    line->references = 1;
+    return line;
+}
+
+void service_line_unref(struct service_line **line)
+{
+    struct service_line *it = *line;
+    *line = NULL;
+    if (it != NULL) {
+        CHECK(it->references > 0);
+        if (--it->references == 0) {
+            CHECK(it->newest == NULL);
+            mem_free(it);
+        }
+    }
+}
+
+void service_line_put_take(struct service_line *line, struct service **service, uint64_t draw)
+{
+    struct service *old = line->newest;
+    struct service *next = *service;
+    *service = NULL;
+    if (next != NULL && next->line == NULL) {
+        next->line = line;
+        line->references++;
+    }
+    if (old != NULL && next != NULL && old->binding.splits != NULL &&
+        next->binding.splits != NULL) {
+        binding_succeed(&next->binding, &old->binding, draw);
+    }
+    line->newest = next;
+    service_unref(&old);
+}
+
+void service_renew(struct service **service)
+{
+    const struct service_line *line = (*service)->line;
+    if (LIKELY(line == NULL || line->newest == NULL || line->newest == *service)) {
+        return;
+    }
+    struct service *newest = line->newest;
+    service_ref(newest);
+    service_unref(service);
+    *service = newest;
 }
 
 static void free_server(struct grave *grave)
@@ -184,6 +243,7 @@ void server_begin(struct worker *worker, struct server_start *start)
     struct net_conn *net = start->conn->net;
     net->ops->addrs(net, NULL, &server->peer);
     server->original = start->original;
+    server->tunnel_port = start->tunnel_port;
     const struct conn_peer *peer = conn_peer(start->conn);
     server->peer_identity = peer != NULL ? peer->identity : (struct slice){NULL, 0};
     server->peer_hash = stats_hash_text(server->peer_identity);

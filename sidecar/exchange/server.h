@@ -7,15 +7,34 @@
 
 #include "http/channel.h"
 #include "sidecar/config/snapshot.h"
+#include "sidecar/fail.h"
 #include "sidecar/upstream/directory.h"
 
 struct worker;
+
+struct parcel;
+struct service;
+
+/* The versions of one service, oldest to newest, as configuration changed: a connection lives
+ * through many, a request stays with its own. Counted by those versions and by who makes them. */
+struct service_line {
+    uint32_t references;
+    struct service *newest; /* a reference; null once the owner has given up */
+};
+struct service_line *service_line_new(void) MUST_USE;
+/* Makes `service` (whose reference it takes) the newest, which goes on with the credits of the one
+ * before; null ends the line. `draw`: the start phase of routes that are new. */
+void service_line_put_take(struct service_line *line, struct service **service, uint64_t draw);
+void service_line_unref(struct service_line **line);
 
 /* What a connection is served by: the filter chain's HTTP settings and routes, or a TCP cluster.
  * Owned by the listener or the destination that made it, counted, so that a request keeps what it
  * started with. */
 struct service {
     uint32_t references;
+    enum fail refusal;             /* what every request ends with; FAIL_NONE: none does */
+    struct service_line *line;     /* a reference; null: there is only this version */
+    struct parcel *pin;            /* keeps its configuration; null: that outlives the worker */
     const struct hcm_config *http; /* null: opaque TCP */
     const struct tcp_config *tcp;
     struct binding binding; /* of the route table; table null for opaque TCP */
@@ -25,6 +44,10 @@ struct service {
 };
 void service_ref(struct service *service);
 void service_unref(struct service **service);
+/* Releases what every service holds; its `free` calls it. */
+void service_fini(struct service *service);
+/* Swaps the reference for one to the newest version. */
+void service_renew(struct service **service);
 
 struct server {
     struct list link; /* in worker->servers */
@@ -38,6 +61,7 @@ struct server {
     struct addr peer;
     struct addr local;          /* once server_get_local was asked */
     struct addr original;       /* original destination; ADDR_NONE: not captured */
+    uint16_t tunnel_port;       /* inbound: the one port that a CONNECT may name; 0: any */
     struct slice peer_identity; /* SPIFFE id; borrowed from the connection; empty: none */
     uint64_t peer_hash;         /* of peer_identity, for metrics; 0: none */
     uint64_t begun_us;
@@ -52,6 +76,7 @@ struct server_start {
     struct codec *codec;     /* taken */
     struct service *service; /* referenced */
     struct addr original;
+    uint16_t tunnel_port;
 };
 
 /* Begins to serve a connection whose codec is known. */

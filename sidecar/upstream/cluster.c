@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "sidecar/config/parcel.h"
 #include "sidecar/observe/stats.h"
 #include "sidecar/upstream/lb.h"
 
@@ -81,6 +82,7 @@ void cluster_free(struct cluster **cluster)
     }
     lb_view_free(&it->view);
     shared_cluster_unref(&it->shared);
+    parcel_unref(&it->pin);
     mem_free(it->endpoints);
     mem_free(it->localities);
     mem_free(it);
@@ -89,6 +91,13 @@ void cluster_free(struct cluster **cluster)
 void cluster_touch(struct cluster *cluster)
 {
     cluster->view_stale = true;
+}
+
+void cluster_set_pin(struct cluster *cluster, struct parcel *pin)
+{
+    struct parcel *old = cluster->pin;
+    cluster->pin = pin != NULL ? parcel_ref(pin) : NULL;
+    parcel_unref(&old);
 }
 
 void cluster_apply_config(struct cluster *cluster, const struct cluster_config *config)

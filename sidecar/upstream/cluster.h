@@ -16,6 +16,7 @@
 #include "sidecar/upstream/shared.h"
 
 struct cluster_view; /* upstream/lb */
+struct parcel;       /* config/parcel */
 
 struct cluster_locality {
     uint32_t weight;
@@ -23,7 +24,8 @@ struct cluster_locality {
 };
 
 struct cluster {
-    const struct cluster_config *config; /* the newest; its snapshot is pinned by the owner */
+    const struct cluster_config *config; /* the newest */
+    struct parcel *pin;                  /* keeps the config; null: it outlives the worker */
     struct shared_cluster *shared;
     struct endpoint **endpoints; /* listed, in the set's order */
     struct cluster_locality *localities;
@@ -49,8 +51,11 @@ void cluster_free(struct cluster **cluster);
 void cluster_hold(struct cluster *cluster);
 void cluster_release(struct cluster **cluster);
 
-/* The config must stay valid until the next one, or cluster_free. Endpoints' transports are chosen
- * anew. Does not look at config->endpoints: apply those as a set. */
+/* Keeps the snapshot of the config that is applied next; null: it outlives the cluster. */
+void cluster_set_pin(struct cluster *cluster, struct parcel *pin);
+/* The config must stay valid until the next one, or cluster_free (cluster_set_pin sees to that).
+ * Endpoints' transports are chosen anew. Does not look at config->endpoints: apply those as a set.
+ */
 void cluster_apply_config(struct cluster *cluster, const struct cluster_config *config);
 /* `shared` as shared_registry_endpoints gave it, taken over whole. Endpoints that are new start
  * now_us; those that are gone are unlisted and drain. The set is copied. */

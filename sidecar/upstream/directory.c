@@ -32,7 +32,7 @@ static void apply_set(struct directory *directory, struct cluster *cluster,
 }
 
 void directory_put(struct directory *directory, const struct cluster_config *config,
-                   uint64_t now_us, uint64_t draw)
+                   struct parcel *pin, uint64_t now_us, uint64_t draw)
 {
     struct cluster *cluster = directory_find(directory, config->name);
     if (cluster == NULL) {
@@ -43,6 +43,7 @@ void directory_put(struct directory *directory, const struct cluster_config *con
     } else {
         cluster_apply_config(cluster, config);
     }
+    cluster_set_pin(cluster, pin);
     if (config->endpoints != NULL) {
         apply_set(directory, cluster, config->endpoints, now_us);
     }
@@ -100,6 +101,15 @@ void binding_update(struct binding *binding, const struct route_table *table, ui
     binding->version = 0;
     mem_free(binding->clusters);
     binding->clusters = NEW_ARRAY(struct cluster *, table->cluster_count);
+}
+
+void binding_succeed(struct binding *next, struct binding *before, uint64_t draw)
+{
+    CHECK(next->splits != NULL && before->splits != NULL);
+    splits_update(before->splits, next->table, draw);
+    splits_free(&next->splits);
+    next->splits = before->splits;
+    before->splits = NULL;
 }
 
 void binding_fini(struct binding *binding)

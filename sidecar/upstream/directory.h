@@ -11,6 +11,7 @@
 #include "sidecar/route/router.h"
 #include "sidecar/upstream/cluster.h"
 
+struct parcel;
 struct worker;
 
 struct directory {
@@ -31,9 +32,9 @@ void directory_init(struct directory *directory, struct shared_registry *registr
 void directory_fini(struct directory *directory);
 
 /* Adds the cluster or gives it its new configuration, and its inline endpoints where there are any.
- */
+ * `pin` keeps the config's snapshot (counted by the cluster); null: it outlives the directory. */
 void directory_put(struct directory *directory, const struct cluster_config *config,
-                   uint64_t now_us, uint64_t draw);
+                   struct parcel *pin, uint64_t now_us, uint64_t draw);
 /* Endpoints of an EDS answer, for every cluster whose service name it is. */
 void directory_put_endpoints(struct directory *directory, const struct endpoint_set *set,
                              uint64_t now_us);
@@ -47,6 +48,9 @@ struct cluster *directory_find(const struct directory *directory, struct slice n
 void binding_init(struct binding *binding, const struct route_table *table, uint64_t draw);
 /* Goes over to a new version of the table, credits kept. */
 void binding_update(struct binding *binding, const struct route_table *table, uint64_t draw);
+/* Takes the credits of the binding for the version before, which serves no new request any more.
+ * Both have splits before; only `next` has afterwards. */
+void binding_succeed(struct binding *next, struct binding *before, uint64_t draw);
 void binding_fini(struct binding *binding);
 /* The cluster of a target; null: it does not exist now. */
 struct cluster *binding_cluster(struct binding *binding, const struct directory *directory,

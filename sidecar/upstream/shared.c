@@ -1,5 +1,7 @@
 #include "sidecar/upstream/shared.h"
 
+#include <pthread.h>
+
 #include "base/alloc.h"
 #include "base/map.h"
 
@@ -12,7 +14,8 @@ struct registered {
 };
 
 struct shared_registry {
-    struct map clusters; /* name -> struct registered */
+    pthread_mutex_t lock; /* of the map and what it holds; never taken for a request */
+    struct map clusters;  /* name -> struct registered */
 };
 
 /* ---- counted references ---- */
@@ -72,6 +75,7 @@ struct shared_registry *shared_registry_new(void)
 {
     struct shared_registry *registry = NEW(struct shared_registry);
     map_init(&registry->clusters, KEY_SEED, MAP_KEYS_COPIED);
+    CHECK(pthread_mutex_init(&registry->lock, NULL) == 0);
     return registry;
 }
 
@@ -97,7 +101,18 @@ void shared_registry_free(struct shared_registry **registry)
         free_registered(entry->value);
     }
     map_fini(&(*registry)->clusters);
+    CHECK(pthread_mutex_destroy(&(*registry)->lock) == 0);
     FREE(*registry);
+}
+
+static void lock(struct shared_registry *registry)
+{
+    CHECK(pthread_mutex_lock(&registry->lock) == 0);
+}
+
+static void unlock(struct shared_registry *registry)
+{
+    CHECK(pthread_mutex_unlock(&registry->lock) == 0);
 }
 
 static struct registered *find_or_make(struct shared_registry *registry, struct slice name)
@@ -115,9 +130,11 @@ static struct registered *find_or_make(struct shared_registry *registry, struct 
 struct shared_cluster *shared_registry_cluster(struct shared_registry *registry,
                                                struct slice cluster)
 {
-    struct registered *registered = find_or_make(registry, cluster);
-    shared_cluster_ref(registered->cluster);
-    return registered->cluster;
+    lock(registry);
+    struct shared_cluster *found = find_or_make(registry, cluster)->cluster;
+    shared_cluster_ref(found);
+    unlock(registry);
+    return found;
 }
 
 /* An address, in the one form that struct addr has. */
@@ -138,10 +155,11 @@ struct shared_endpoint **shared_registry_endpoints(struct shared_registry *regis
                                                    struct slice cluster,
                                                    const struct endpoint_set *set)
 {
-    struct registered *registered = find_or_make(registry, cluster);
     if (set->endpoint_count == 0) {
         return NULL;
     }
+    lock(registry);
+    struct registered *registered = find_or_make(registry, cluster);
     struct shared_endpoint **list = NEW_ARRAY(struct shared_endpoint *, set->endpoint_count);
     for (uint32_t i = 0; i < set->endpoint_count; i++) {
         struct endpoint_key key;
@@ -153,10 +171,11 @@ struct shared_endpoint **shared_registry_endpoints(struct shared_registry *regis
         }
         shared_endpoint_ref(list[i]);
     }
+    unlock(registry);
     return list;
 }
 
-/* Only the registry itself holds a reference. A worker gets its own from this thread alone, so the
+/* Only the registry itself holds a reference. A worker gets its own under the lock alone, so the
  * answer cannot change meanwhile. */
 static bool unused(const atomic_uint *references)
 {
@@ -165,6 +184,7 @@ static bool unused(const atomic_uint *references)
 
 void shared_registry_sweep(struct shared_registry *registry)
 {
+    lock(registry);
     MAP_EACH(&registry->clusters, entry)
     {
         struct registered *registered = entry->value;
@@ -181,4 +201,5 @@ void shared_registry_sweep(struct shared_registry *registry)
             free_registered(registered);
         }
     }
+    unlock(registry);
 }

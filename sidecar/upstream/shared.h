@@ -1,11 +1,11 @@
 #pragma once
 /* What the workers share about a cluster: relaxed atomics, a cache line each, so that limits,
  * ejection and budgets hold for the process. A reader may be one event behind, a limit may be
- * passed by one per worker; nothing here is ever locked.
+ * passed by one per worker; a request never locks anything here.
  *
- * The admin thread owns the registry, which finds both kinds by name and address and hands counted
- * references to the workers with each configuration; so what was learnt of an endpoint survives its
- * next EDS answer. A worker gives its reference back from any thread. */
+ * The registry finds both kinds by name and address; so what was learnt of an endpoint survives its
+ * next EDS answer, and is the same for every worker. Workers ask it when configuration is applied,
+ * each on its own thread, so it has a lock. References are given back from any thread. */
 
 #include <stdatomic.h>
 #include <stdbool.h>

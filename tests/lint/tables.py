@@ -20,13 +20,14 @@ LAYERS = {
 # A folder without ranks has no order. Every file of a ranked layer must match a row.
 RANKS = {
     "sidecar": (
-        ("sidecar/fail.*", "sidecar/alpn.*", "sidecar/config/snapshot*"),
+        ("sidecar/fail.*", "sidecar/alpn.*", "sidecar/config/snapshot*", "sidecar/config/parcel*"),
         ("sidecar/observe/*",),
         # worker.h says what a thread owns, and no more: its code stands above accept
         ("sidecar/route/*", "sidecar/resilience/*", "sidecar/access/*", "sidecar/upstream/*",
          "sidecar/worker.h"),
         ("sidecar/config/compile*", "sidecar/config/tls_make*"),
         ("sidecar/exchange/*",),
+        ("sidecar/config/destinations*",),
         ("sidecar/accept/*",),
         ("sidecar/worker*",),
         ("sidecar/config/feed*", "sidecar/config/identity*", "sidecar/lifecycle*",
@@ -76,7 +77,7 @@ CALLS = (
     ("getrandom getentropy arc4random RAND_bytes", ("base/rng*.c", "base/crypto*.c", "tests"),
      "base/rng.h, or base/crypto.h for secrets"),
     ("getaddrinfo gethostbyname getnameinfo", ("tests",), "sidecar/upstream/resolve.h: it blocks"),
-    ("pthread_create thrd_create", ("base/thread*.c", "sidecar/worker*.c", "tests"),
+    ("pthread_create thrd_create", ("base/thread*.c", "sidecar/lifecycle.c", "tests"),
      "a worker or the admin loop"),
     ("socket socketpair accept accept4 listen bind connect recv recvfrom recvmsg send sendto"
      " sendmsg epoll_create1 epoll_ctl epoll_wait select", (*_SOCKETS, "tests"),
