@@ -9,6 +9,9 @@
 #include "sidecar/worker.h"
 
 struct admin;
+struct feed;
+struct identity;
+struct listener_place;
 struct stats;
 struct worker_thread;
 
@@ -22,8 +25,16 @@ struct sidecar {
     struct stats *stats;         /* what all threads count */
     struct admin *admin;         /* null: before everything else is made */
     struct bootstrap *bootstrap; /* --config; null: none */
-    struct task terminate;       /* SIGTERM, SIGINT */
-    struct task drain;           /* looks whether the drain is over */
+    struct identity *identity;   /* --control-address; null: none */
+    struct feed *feed;           /* the same */
+    struct worker **worker_list; /* by index; for those two */
+    struct arena arena;          /* what options became; as long as this */
+    struct listener_place *places;
+    size_t place_count;
+    struct task changed;   /* identity or feed has */
+    bool ready;            /* logged */
+    struct task terminate; /* SIGTERM, SIGINT */
+    struct task drain;     /* looks whether the drain is over */
     struct timer drain_timer;
     uint64_t drain_began_us; /* 0: not draining */
 };
@@ -34,5 +45,8 @@ bool sidecar_init(struct sidecar *sidecar, const struct sidecar_options *options
 /* Runs until the drain is over. */
 void sidecar_run(struct sidecar *sidecar);
 void sidecar_fini(struct sidecar *sidecar);
+/* Traffic can be served: with a control plane, the first certificate and the first listener are
+ * there; and it is not leaving. Admin thread. */
+bool sidecar_is_ready(const struct sidecar *sidecar);
 /* Requests and connections that are open in all workers; any moment's sum. */
 uint32_t sidecar_exchanges_open(const struct sidecar *sidecar);

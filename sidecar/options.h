@@ -13,6 +13,7 @@ struct sidecar_options {
     const char
         *mesh_root; /* PEM file of the roots that the control's certificate is checked against */
     const char *token_file;
+    const char *address;         /* IP of the workload; null: of the first --inbound */
     const char *workload;        /* NS/NAME */
     const char *service_account; /* NS/SA */
     const char *trust_domain;

@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "http/detect.h"
 #include "http/h1.h"
-#include "http/h2.h"
 #include "http/raw.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/config/destinations.h"
@@ -125,9 +124,7 @@ static void serve_http1(struct arrival *arrival)
 
 static void serve_http2(struct arrival *arrival)
 {
-    struct h2_options options = h2_options_default(CODEC_SERVER);
-    options.enable_connect_protocol = true;
-    serve(arrival, arrival->http, h2_new(worker_of(arrival)->h2, &options));
+    serve(arrival, arrival->http, worker_h2(worker_of(arrival), CODEC_SERVER, SLICE("h2")));
 }
 
 /* ---- first bytes ---- */

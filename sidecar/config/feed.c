@@ -1,0 +1,734 @@
+/* Who wants a destination is kept as a set of bits, one a worker: an answer goes to those only, and
+ * the last one to let go ends the subscription. Endpoints of a held destination's clusters are
+ * subscribed to by themselves (EDS), so that their comings and goings do not send the destination
+ * again; each answer of EDS goes to all workers, which drop what they have no cluster for.
+ *
+ * Mail to a worker arrives in the order in which it was sent, so a listener never overtakes the
+ * clusters that it names, nor endpoints their cluster. */
+#include "sidecar/config/feed.h"
+
+#include <string.h>
+
+#include "envoy/config/core/v3/core.pb-c.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/version.h"
+#include "http/grpc.h"
+#include "http/grpc_client.h"
+#include "sidecar/accept/listener.h"
+#include "sidecar/config/compile.h"
+#include "sidecar/config/destinations.h"
+#include "sidecar/config/identity.h"
+#include "sidecar/config/parcel.h"
+#include "sidecar/worker.h"
+#include "xds/ads_client.h"
+#include "xds/decode.h"
+
+#define DELTA_STREAM                                                                               \
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+#define INBOUND_LISTENER "virtualInbound"
+#define SWEEP_US         UINT64_C(60000000)
+
+struct feed_asker {
+    struct feed *feed;
+    unsigned index;
+};
+
+/* A destination that a worker wants. */
+struct record {
+    enum destination_state state;
+    uint64_t wanted_by;               /* a bit a worker */
+    struct published *published;      /* KNOWN */
+    const struct destination *config; /* KNOWN */
+};
+
+/* Endpoints that a held destination needs. */
+struct endpoints {
+    uint32_t users;              /* clusters of destinations */
+    struct published *published; /* null: no answer yet */
+    const struct endpoint_set *set;
+};
+
+struct feed {
+    struct feed_options options;
+    struct ads_client *ads;
+    struct grpc_client *client; /* null: not connected */
+    struct grpc_call *call;
+    struct arena unsent_arena; /* of `unsent` */
+    struct slice unsent;       /* a request that found no room; empty: none */
+    struct task task;
+    struct timer timer;
+    struct map records;   /* key -> struct record */
+    struct map endpoints; /* service name -> struct endpoints */
+    struct published *listener;
+    const struct listener_config *listener_config;
+    struct feed_asker askers[FEED_WORKERS_MAX];
+    uint64_t sweep_at_us;
+    bool clusters_seen; /* the first answer of CDS came */
+    bool ready;
+    bool ended; /* the workers are gone */
+};
+
+/* ---- to the workers ---- */
+
+/* X(value, meaning) */
+#define DELIVERIES(X)                                                                              \
+    X(DESTINATION, "an answer")                                                                    \
+    X(UNKNOWN, "there is no such destination")                                                     \
+    X(REFUSED, "there is one that does not compile")                                               \
+    X(CLUSTER, "a cluster of our own listener")                                                    \
+    X(CLUSTER_GONE, "it is no longer there")                                                       \
+    X(ENDPOINTS, "of clusters by service name")                                                    \
+    X(LISTENER, "the inbound listener")
+
+enum delivery_kind {
+#define X(value, meaning) DELIVERY_##value,
+    DELIVERIES(X)
+#undef X
+};
+
+struct delivery {
+    struct mail mail;
+    struct worker *worker;
+    enum delivery_kind kind;
+    struct parcel *parcel; /* keeps `config`; null: there is none */
+    const void *config;    /* what the kind says */
+    struct slice name;     /* UNKNOWN, REFUSED, CLUSTER_GONE */
+    char text[];
+};
+
+static void apply_listener(struct worker *worker, const struct listener_config *config,
+                           struct parcel *parcel)
+{
+    LIST_EACH(&worker->listeners, node)
+    {
+        struct listener *listener = LIST_ITEM(node, struct listener, link);
+        if (listener->place != NULL && listener->place->direction == LISTENER_INBOUND) {
+            listener_apply(listener, config, parcel);
+        }
+    }
+}
+
+/* On the worker's thread. */
+static void deliver(struct mail *mail, struct loop *loop)
+{
+    struct delivery *delivery = CONTAINER_OF(mail, struct delivery, mail);
+    struct worker *worker = delivery->worker;
+    switch (delivery->kind) {
+    case DELIVERY_DESTINATION:
+        destinations_put(worker->destinations, delivery->config, delivery->parcel);
+        break;
+    case DELIVERY_UNKNOWN:
+        destinations_put_unknown(worker->destinations, delivery->name);
+        break;
+    case DELIVERY_REFUSED:
+        destinations_put_refused(worker->destinations, delivery->name);
+        break;
+    case DELIVERY_CLUSTER:
+        directory_put(&worker->clusters, delivery->config, delivery->parcel, loop->now_us,
+                      rng_u64(&worker->rng));
+        worker_clusters_changed(worker);
+        break;
+    case DELIVERY_CLUSTER_GONE:
+        directory_remove(&worker->clusters, delivery->name);
+        break;
+    case DELIVERY_ENDPOINTS:
+        directory_put_endpoints(&worker->clusters, delivery->config, loop->now_us);
+        break;
+    case DELIVERY_LISTENER:
+        apply_listener(worker, delivery->config, delivery->parcel);
+        break;
+    }
+    parcel_unref(&delivery->parcel);
+    mem_free(delivery);
+}
+
+static void send(struct worker *worker, enum delivery_kind kind, struct published *published,
+                 const void *config, struct slice name)
+{
+    struct delivery *delivery = mem_new(sizeof(*delivery) + name.len);
+    *delivery = (struct delivery){.mail.deliver = deliver,
+                                  .worker = worker,
+                                  .kind = kind,
+                                  .parcel = published != NULL ? parcel_new(published) : NULL,
+                                  .config = config,
+                                  .name = slice_of((uint8_t *)delivery->text, name.len)};
+    if (name.len > 0) {
+        memcpy(delivery->text, name.at, name.len);
+    }
+    loop_send(worker->loop, &delivery->mail);
+}
+
+static void send_all(struct feed *feed, enum delivery_kind kind, struct published *published,
+                     const void *config, struct slice name)
+{
+    for (unsigned i = 0; i < feed->options.worker_count; i++) {
+        send(feed->options.workers[i], kind, published, config, name);
+    }
+}
+
+static const struct slice no_name = {NULL, 0};
+
+/* ---- endpoints ---- */
+
+static uint64_t now_ms(const struct feed *feed)
+{
+    return feed->options.loop->now_us / 1000;
+}
+
+static struct slice service_of(const struct cluster_config *cluster)
+{
+    return cluster->service_name.len > 0 ? cluster->service_name : cluster->name;
+}
+
+static void want_endpoints(struct feed *feed, const struct destination *config)
+{
+    for (uint32_t i = 0; i < config->cluster_count; i++) {
+        struct slice name = service_of(&config->clusters[i]);
+        if (config->clusters[i].type != CLUSTER_EDS) {
+            continue;
+        }
+        struct endpoints *endpoints = map_get(&feed->endpoints, name);
+        if (endpoints == NULL) {
+            endpoints = NEW(struct endpoints);
+            (void)map_set(&feed->endpoints, name, endpoints);
+            ads_client_want(feed->ads, XDS_RESOURCE_ENDPOINTS, name, now_ms(feed));
+        }
+        endpoints->users++;
+    }
+}
+
+static void leave_endpoints(struct feed *feed, const struct destination *config)
+{
+    for (uint32_t i = 0; i < config->cluster_count; i++) {
+        struct slice name = service_of(&config->clusters[i]);
+        if (config->clusters[i].type != CLUSTER_EDS) {
+            continue;
+        }
+        struct endpoints *endpoints = map_get(&feed->endpoints, name);
+        CHECK(endpoints != NULL && endpoints->users > 0);
+        if (--endpoints->users == 0) {
+            ads_client_unwant(feed->ads, XDS_RESOURCE_ENDPOINTS, name);
+            (void)map_remove(&feed->endpoints, name);
+            published_unref(&endpoints->published);
+            mem_free(endpoints);
+        }
+    }
+}
+
+/* What EDS has said already of a destination's clusters, for a worker that is new to it. */
+static void send_endpoints(struct feed *feed, struct worker *worker,
+                           const struct destination *config)
+{
+    for (uint32_t i = 0; i < config->cluster_count; i++) {
+        const struct endpoints *endpoints =
+            map_get(&feed->endpoints, service_of(&config->clusters[i]));
+        if (endpoints != NULL && endpoints->published != NULL) {
+            send(worker, DELIVERY_ENDPOINTS, endpoints->published, endpoints->set, no_name);
+        }
+    }
+}
+
+/* ---- destinations ---- */
+
+static void send_record(struct feed *feed, const struct record *record, struct slice key,
+                        unsigned index)
+{
+    struct worker *worker = feed->options.workers[index];
+    switch (record->state) {
+    case DESTINATION_ASKED:
+        return;
+    case DESTINATION_KNOWN:
+        send(worker, DELIVERY_DESTINATION, record->published, record->config, no_name);
+        send_endpoints(feed, worker, record->config);
+        return;
+    case DESTINATION_UNKNOWN:
+        send(worker, DELIVERY_UNKNOWN, NULL, NULL, key);
+        return;
+    case DESTINATION_REFUSED:
+        send(worker, DELIVERY_REFUSED, NULL, NULL, key);
+        return;
+    }
+}
+
+static void send_to_wanting(struct feed *feed, const struct record *record, struct slice key)
+{
+    for (unsigned i = 0; i < feed->options.worker_count; i++) {
+        if ((record->wanted_by >> i & 1) != 0) {
+            send_record(feed, record, key, i);
+        }
+    }
+}
+
+static void drop_config(struct feed *feed, struct record *record)
+{
+    if (record->config != NULL) {
+        leave_endpoints(feed, record->config);
+        record->config = NULL;
+        published_unref(&record->published);
+    }
+}
+
+static void put_destination(struct feed *feed, struct record *record, struct slice key,
+                            const struct destination *config, struct snapshot **snapshot)
+{
+    want_endpoints(feed, config);
+    drop_config(feed, record);
+    record->published = published_new_take(feed->options.loop, snapshot);
+    record->config = config;
+    record->state = DESTINATION_KNOWN;
+    send_to_wanting(feed, record, key);
+}
+
+static void put_negative(struct feed *feed, struct slice key, enum destination_state state)
+{
+    struct record *record = map_get(&feed->records, key);
+    if (record == NULL || (state == DESTINATION_REFUSED && record->state == DESTINATION_KNOWN)) {
+        return;
+    }
+    drop_config(feed, record);
+    record->state = state;
+    send_to_wanting(feed, record, key);
+}
+
+/* ---- what workers ask ---- */
+
+struct question {
+    struct mail mail;
+    struct feed *feed;
+    unsigned index;
+    bool want;
+    struct slice key;
+    char text[];
+};
+
+static void take_want(struct feed *feed, struct slice key, unsigned index)
+{
+    struct record *record = map_get(&feed->records, key);
+    if (record == NULL) {
+        record = NEW(struct record);
+        record->state = DESTINATION_ASKED;
+        (void)map_set(&feed->records, key, record);
+        ads_client_want(feed->ads, XDS_RESOURCE_DESTINATION, key, now_ms(feed));
+    }
+    record->wanted_by |= UINT64_C(1) << index;
+    send_record(feed, record, key, index);
+}
+
+static void take_leave(struct feed *feed, struct slice key, unsigned index)
+{
+    struct record *record = map_get(&feed->records, key);
+    if (record == NULL) {
+        return;
+    }
+    record->wanted_by &= ~(UINT64_C(1) << index);
+    if (record->wanted_by == 0) {
+        ads_client_unwant(feed->ads, XDS_RESOURCE_DESTINATION, key);
+        (void)map_remove(&feed->records, key);
+        drop_config(feed, record);
+        mem_free(record);
+    }
+}
+
+static void take_question(struct mail *mail, struct loop *loop)
+{
+    struct question *question = CONTAINER_OF(mail, struct question, mail);
+    struct feed *feed = question->feed;
+    if (feed->ended) {
+        mem_free(question);
+        return;
+    }
+    if (question->want) {
+        take_want(feed, question->key, question->index);
+    } else {
+        take_leave(feed, question->key, question->index);
+    }
+    loop_post(loop, &feed->task);
+    mem_free(question);
+}
+
+void *feed_asker(struct feed *feed, unsigned index)
+{
+    CHECK(index < feed->options.worker_count);
+    return &feed->askers[index];
+}
+
+void feed_ask(void *asker, struct slice key, bool want)
+{
+    const struct feed_asker *from = asker;
+    struct question *question = mem_new(sizeof(*question) + key.len);
+    *question = (struct question){.mail.deliver = take_question,
+                                  .feed = from->feed,
+                                  .index = from->index,
+                                  .want = want,
+                                  .key = slice_of((uint8_t *)question->text, key.len)};
+    memcpy(question->text, key.at, key.len);
+    loop_send(from->feed->options.loop, &question->mail);
+}
+
+/* ---- what the control plane says ---- */
+
+static void publish_listener(struct feed *feed)
+{
+    if (feed->listener == NULL || !feed->clusters_seen) {
+        return;
+    }
+    send_all(feed, DELIVERY_LISTENER, feed->listener, feed->listener_config, no_name);
+    if (!feed->ready) {
+        feed->ready = true;
+        if (feed->options.changed != NULL) {
+            loop_post(feed->options.loop, feed->options.changed);
+        }
+    }
+}
+
+static bool compile(const struct ads_update *update, struct slice name, struct compiled *compiled,
+                    struct error *err)
+{
+    struct compile_options options = {.quarantine = false};
+    return compile_resource(update->type, name, update->body, &options, compiled, err);
+}
+
+/* Under its name, and under those of its other names that nothing answered yet. */
+static bool take_destination(struct feed *feed, const struct ads_update *update, struct error *err)
+{
+    bool good = true;
+    for (size_t i = 0; i <= update->alias_count; i++) {
+        struct slice key = i == 0 ? update->name : update->aliases[i - 1];
+        struct record *record = map_get(&feed->records, key);
+        struct compiled compiled;
+        if (record == NULL || (i > 0 && record->state != DESTINATION_ASKED)) {
+            continue;
+        }
+        if (compile(update, key, &compiled, err)) {
+            put_destination(feed, record, key, compiled.destination, &compiled.owner);
+        } else {
+            put_negative(feed, key, DESTINATION_REFUSED);
+            good = false;
+        }
+    }
+    return good;
+}
+
+static bool take_put(struct feed *feed, const struct ads_update *update, struct error *err)
+{
+    struct compiled compiled;
+    if (update->type == XDS_RESOURCE_DESTINATION) {
+        return take_destination(feed, update, err);
+    }
+    if (!compile(update, update->name, &compiled, err)) {
+        return false;
+    }
+    struct published *published = published_new_take(feed->options.loop, &compiled.owner);
+    if (compiled.cluster != NULL) {
+        feed->clusters_seen = true;
+        send_all(feed, DELIVERY_CLUSTER, published, compiled.cluster, no_name);
+    } else if (compiled.endpoints != NULL) {
+        struct endpoints *endpoints = map_get(&feed->endpoints, update->name);
+        if (endpoints != NULL) {
+            published_unref(&endpoints->published);
+            endpoints->published = published_ref(published);
+            endpoints->set = compiled.endpoints;
+            send_all(feed, DELIVERY_ENDPOINTS, published, compiled.endpoints, no_name);
+        }
+    } else if (compiled.listener != NULL && slice_eq(update->name, SLICE(INBOUND_LISTENER))) {
+        published_unref(&feed->listener);
+        feed->listener = published_ref(published);
+        feed->listener_config = compiled.listener;
+    }
+    published_unref(&published);
+    return true;
+}
+
+static void take_removed(struct feed *feed, const struct ads_update *update)
+{
+    switch (update->type) {
+    case XDS_RESOURCE_DESTINATION:
+        put_negative(feed, update->name, DESTINATION_UNKNOWN);
+        return;
+    case XDS_RESOURCE_CLUSTER:
+        send_all(feed, DELIVERY_CLUSTER_GONE, NULL, NULL, update->name);
+        return;
+    case XDS_RESOURCE_ENDPOINTS: /* what was there serves on, as with Envoy */
+    case XDS_RESOURCE_LISTENER:  /* a pod keeps its inbound listener: without one it is cut off */
+    case XDS_RESOURCE_ROUTES:
+    case XDS_RESOURCE_VIRTUAL_HOST:
+    case XDS_RESOURCE_SECRET:
+    case XDS_RESOURCE_EXTENSION:
+    case XDS_RESOURCE_COUNT:
+        return;
+    }
+}
+
+static void take_updates(struct feed *feed)
+{
+    bool listener = false;
+    for (const struct ads_update *update = ads_client_update(feed->ads); update != NULL;
+         update = ads_client_update(feed->ads)) {
+        struct error err = {.text = ""};
+        bool good = true;
+        switch (update->kind) {
+        case ADS_UPDATE_PUT:
+            good = take_put(feed, update, &err);
+            listener = listener || update->type == XDS_RESOURCE_LISTENER ||
+                       (update->type == XDS_RESOURCE_CLUSTER && !feed->ready);
+            break;
+        case ADS_UPDATE_REMOVED:
+            take_removed(feed, update);
+            break;
+        case ADS_UPDATE_SILENCE:
+            log_limited(LOG_LEVEL_WARNING, "the control plane does not answer",
+                        LOG_SLICE("name", update->name));
+            break;
+        }
+        if (!good) {
+            log_warning("configuration refused", LOG_SLICE("name", update->name), LOG_CAUSE(&err));
+        }
+        ads_client_settle(feed->ads, good ? NULL : &err);
+    }
+    if (listener) {
+        publish_listener(feed);
+    }
+}
+
+/* ---- the stream ---- */
+
+static void close_stream(struct feed *feed)
+{
+    if (feed->client == NULL) {
+        return;
+    }
+    grpc_call_free(&feed->call);
+    grpc_client_free(&feed->client);
+    feed->unsent = no_name;
+    arena_fini(&feed->unsent_arena);
+    arena_init(&feed->unsent_arena, NULL);
+    ads_client_closed(feed->ads, now_ms(feed));
+}
+
+static void log_end(const struct feed *feed)
+{
+    unsigned status = grpc_call_get_status(feed->call);
+    struct slice why = grpc_client_get_state(feed->client) == GRPC_CLIENT_CLOSED
+                           ? grpc_client_why(feed->client)
+                           : grpc_call_get_text(feed->call);
+    log_limited(LOG_LEVEL_WARNING, "the control plane's stream ended",
+                LOG_TEXT("status", grpc_status_name((enum grpc_status)status)),
+                LOG_SLICE("reason", why));
+}
+
+static void open_stream(struct feed *feed)
+{
+    struct error err = {.text = ""};
+    struct arena arena;
+    arena_init(&arena, NULL);
+    struct slice authorization;
+    feed->client =
+        identity_connect(feed->options.identity, &feed->task, &arena, &authorization, &err);
+    if (feed->client != NULL) {
+        struct grpc_call_options options = {.path = SLICE(DELTA_STREAM),
+                                            .authorization = authorization,
+                                            .message_max = feed->options.message_max,
+                                            .owner = &feed->task};
+        feed->call = grpc_client_stream(feed->client, &options);
+        ads_client_opened(feed->ads, now_ms(feed));
+    }
+    arena_fini(&arena);
+}
+
+/* False: the stream is over. */
+static bool receive(struct feed *feed)
+{
+    for (;;) {
+        struct error err = {.text = ""};
+        struct slice message;
+        switch (grpc_call_next(feed->call, &message)) {
+        case GRPC_NEXT_MESSAGE:
+            if (!ads_client_receive(feed->ads, message, &err)) {
+                log_warning("the control plane's stream makes no sense", LOG_CAUSE(&err));
+                return false;
+            }
+            take_updates(feed);
+            break;
+        case GRPC_NEXT_NONE:
+            return true;
+        case GRPC_NEXT_END:
+        case GRPC_NEXT_CLOSED:
+            log_end(feed);
+            return false;
+        }
+    }
+}
+
+static void send_requests(struct feed *feed)
+{
+    for (;;) {
+        if (feed->unsent.len == 0 &&
+            !ads_client_request(feed->ads, &feed->unsent_arena, &feed->unsent)) {
+            return;
+        }
+        if (!grpc_call_send(feed->call, feed->unsent)) {
+            return; /* posted again when there is room */
+        }
+        feed->unsent = no_name;
+        arena_fini(&feed->unsent_arena);
+        arena_init(&feed->unsent_arena, NULL);
+    }
+}
+
+static void arm(struct feed *feed)
+{
+    uint64_t at_ms = ads_client_deadline(feed->ads);
+    uint64_t at_us = at_ms >= UINT64_MAX / 1000 ? UINT64_MAX : at_ms * 1000;
+    if (feed->client == NULL) {
+        uint64_t connect_us = ads_client_connect_at(feed->ads) * 1000;
+        at_us = connect_us < at_us ? connect_us : at_us;
+    }
+    at_us = feed->sweep_at_us < at_us ? feed->sweep_at_us : at_us;
+    uint64_t least_us = feed->options.loop->now_us + 1000;
+    timer_set(feed->options.loop, &feed->timer, at_us > least_us ? at_us : least_us);
+}
+
+static void run(struct task *task)
+{
+    struct feed *feed = CONTAINER_OF(task, struct feed, task);
+    struct loop *loop = feed->options.loop;
+    if (!identity_is_valid(feed->options.identity) && feed->client == NULL) {
+        return; /* posted with the first certificate */
+    }
+    if (feed->client != NULL && !receive(feed)) {
+        close_stream(feed);
+    }
+    if (ads_client_deadline(feed->ads) <= now_ms(feed)) {
+        ads_client_tick(feed->ads, now_ms(feed));
+        take_updates(feed);
+    }
+    if (feed->client == NULL && ads_client_connect_at(feed->ads) <= now_ms(feed)) {
+        open_stream(feed);
+    }
+    if (feed->client != NULL) {
+        send_requests(feed);
+    }
+    if (loop->now_us >= feed->sweep_at_us) {
+        shared_registry_sweep(feed->options.registry);
+        feed->sweep_at_us = loop->now_us + SWEEP_US;
+    }
+    arm(feed);
+}
+
+/* ---- node ---- */
+
+struct field {
+    const char *key;
+    const char *value;
+};
+
+static Google__Protobuf__Struct *make_struct(struct arena *arena, const struct field *fields,
+                                             size_t count)
+{
+    Google__Protobuf__Struct *made = ARENA_NEW(arena, Google__Protobuf__Struct);
+    google__protobuf__struct__init(made);
+    made->fields = ARENA_ARRAY(arena, Google__Protobuf__Struct__FieldsEntry *, count);
+    for (size_t i = 0; i < count; i++) {
+        if (fields[i].value == NULL || fields[i].value[0] == '\0') {
+            continue;
+        }
+        Google__Protobuf__Value *value = ARENA_NEW(arena, Google__Protobuf__Value);
+        google__protobuf__value__init(value);
+        value->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE;
+        value->string_value = arena_text(arena, slice_of_text(fields[i].value));
+        Google__Protobuf__Struct__FieldsEntry *entry =
+            ARENA_NEW(arena, Google__Protobuf__Struct__FieldsEntry);
+        google__protobuf__struct__fields_entry__init(entry);
+        entry->key = arena_text(arena, slice_of_text(fields[i].key));
+        entry->value = value;
+        made->fields[made->n_fields++] = entry;
+    }
+    return made;
+}
+
+struct slice feed_node_encode(struct arena *arena, const struct feed_node *node)
+{
+    const struct field fields[] = {
+        {"NAMESPACE", node->namespace},  {"SERVICE_ACCOUNT", node->account},
+        {"WORKLOAD_NAME", node->name},   {"NETWORK", node->network},
+        {"INSTANCE_IPS", node->address}, {"CAPTURE", node->capture},
+    };
+    Envoy__Config__Core__V3__Node message;
+    envoy__config__core__v3__node__init(&message);
+    message.id = arena_printf(arena, "sidecar~%s~%s.%s~%s.svc.cluster.local", node->address,
+                              node->name, node->namespace, node->namespace);
+    message.cluster = arena_printf(arena, "%s.%s", node->name, node->namespace);
+    message.metadata = make_struct(arena, fields, COUNT_OF(fields));
+    message.user_agent_name = arena_text(arena, SLICE("pillion-sidecar"));
+    message.user_agent_version_type_case =
+        ENVOY__CONFIG__CORE__V3__NODE__USER_AGENT_VERSION_TYPE_USER_AGENT_VERSION;
+    message.user_agent_version = arena_text(arena, SLICE(PILLION_VERSION));
+    return encode_message(arena, &message.base);
+}
+
+/* ---- life ---- */
+
+struct feed *feed_new(const struct feed_options *options)
+{
+    CHECK(options->worker_count <= FEED_WORKERS_MAX);
+    struct feed *feed = NEW(struct feed);
+    feed->options = *options;
+    feed->task.run = run;
+    feed->timer.task = &feed->task;
+    arena_init(&feed->unsent_arena, NULL);
+    map_init(&feed->records, options->seed, MAP_KEYS_COPIED);
+    map_init(&feed->endpoints, options->seed, MAP_KEYS_COPIED);
+    struct ads_client_options ads = {.node = options->node, .seed = options->seed};
+    feed->ads = ads_client_new(&ads);
+    ads_client_want_all(feed->ads, XDS_RESOURCE_CLUSTER);
+    ads_client_want_all(feed->ads, XDS_RESOURCE_LISTENER);
+    for (unsigned i = 0; i < options->worker_count; i++) {
+        feed->askers[i] = (struct feed_asker){.feed = feed, .index = i};
+    }
+    return feed;
+}
+
+void feed_free(struct feed **feed)
+{
+    struct feed *it = *feed;
+    *feed = NULL;
+    if (it == NULL) {
+        return;
+    }
+    close_stream(it);
+    it->ended = true;
+    timer_clear(&it->timer);
+    task_cancel(&it->task);
+    loop_drain(it->options.loop); /* the workers' last questions, and parcels that come home */
+    MAP_EACH(&it->records, entry)
+    {
+        struct record *record = entry->value;
+        drop_config(it, record);
+        mem_free(record);
+    }
+    map_fini(&it->records);
+    CHECK(map_count(&it->endpoints) == 0);
+    map_fini(&it->endpoints);
+    published_unref(&it->listener);
+    ads_client_free(&it->ads);
+    arena_fini(&it->unsent_arena);
+    mem_free(it);
+}
+
+struct task *feed_task(struct feed *feed)
+{
+    return &feed->task;
+}
+
+bool feed_is_ready(const struct feed *feed)
+{
+    return feed->ready;
+}
+
+bool feed_is_connected(const struct feed *feed)
+{
+    return feed->client != NULL && grpc_client_get_state(feed->client) == GRPC_CLIENT_OPEN;
+}

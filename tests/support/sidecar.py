@@ -1,0 +1,108 @@
+"""Sidecars under test with --capture none, and the applications beside them."""
+
+import http.client
+import http.server
+import json
+import os
+import threading
+
+from support.net import LOOPBACK, free_port
+from support.program import Program, binary
+
+
+class App:
+    """An HTTP/1.1 application on loopback; answers with its name and what it was asked."""
+
+    def __init__(self, name, handler=None):
+        app = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                length = int(self.headers.get("content-length", 0))
+                body = self.rfile.read(length)
+                app.requests += 1
+                status, answer = (handler or app.answer)(self, body)
+                self.send_response(status)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.name = name
+        self.requests = 0
+        self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def answer(self, request, body):
+        return 200, json.dumps({"app": self.name, "path": request.path, "from": request.client_address,
+                                "headers": {k.lower(): v for k, v in request.headers.items()},
+                                "body": body.decode("latin-1")}).encode()
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Sidecar:
+    """The sidecar of one workload. `inbound`: {LISTEN port: APP port}; `outbound`: "HOST:PORT[/tcp]"
+    each get a port of their own, self.out[...]."""
+
+    def __init__(self, control, name, account, inbound=None, outbound=(), options=()):
+        self.control = control
+        self.token = f"{control.folder}/{name}.token"
+        self.out = {target: free_port() for target in outbound}
+        with open(self.token, "w", encoding="utf-8") as file:
+            file.write(control.token(account=account) + "\n")
+        os.chmod(self.token, 0o600)
+        self.command = [binary("pillion-sidecar"), "--capture", "none",
+                        "--control-address", f"{LOOPBACK}:{control.secure_port}",
+                        "--mesh-root", f"{control.state}/ca/root.pem", "--token-file", self.token,
+                        "--workload", f"default/{name}", "--service-account", f"default/{account}",
+                        "--address", LOOPBACK, "--workers", "2", "--drain-min", "0",
+                        "--admin-address", f"{LOOPBACK}:{free_port()}",
+                        "--metrics-address", f"{LOOPBACK}:{free_port()}"]
+        for listen, app in (inbound or {}).items():
+            self.command += ["--inbound", f"{LOOPBACK}:{listen}={LOOPBACK}:{app}"]
+        for target, port in self.out.items():
+            self.command += ["--outbound", f"{LOOPBACK}:{port}={target}"]
+        self.command += options
+        self.program = None
+
+    def start(self, ready=True):
+        self.program = Program(self.command)
+        if ready:
+            self.program.wait_for_output("ready")
+        return self
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, value, trace):
+        return self.program.__exit__(kind, value, trace)
+
+    def connect(self, target):
+        """A connection of the application's to that destination; many requests may use it."""
+        return http.client.HTTPConnection(LOOPBACK, self.out[target], timeout=20)
+
+
+def ask(connection, path="/", method="GET", body=None, headers=None):
+    """(status, headers, JSON or bytes)"""
+    connection.request(method, path, body=body, headers=headers or {})
+    answer = connection.getresponse()
+    body = answer.read()
+    if body[:1] == b"{":
+        body = json.loads(body)
+    return answer.status, {k.lower(): v for k, v in answer.getheaders()}, body
