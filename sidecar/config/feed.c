@@ -145,8 +145,8 @@ static void deliver(struct mail *mail, struct loop *loop)
     mem_free(delivery);
 }
 
-static void send(struct worker *worker, enum delivery_kind kind, struct published *published,
-                 const void *config, struct slice name)
+static void deliver_to(struct worker *worker, enum delivery_kind kind, struct published *published,
+                       const void *config, struct slice name)
 {
     struct delivery *delivery = mem_new(sizeof(*delivery) + name.len);
     *delivery = (struct delivery){.mail.deliver = deliver,
@@ -161,11 +161,11 @@ static void send(struct worker *worker, enum delivery_kind kind, struct publishe
     loop_send(worker->loop, &delivery->mail);
 }
 
-static void send_all(struct feed *feed, enum delivery_kind kind, struct published *published,
-                     const void *config, struct slice name)
+static void deliver_to_all(struct feed *feed, enum delivery_kind kind, struct published *published,
+                           const void *config, struct slice name)
 {
     for (unsigned i = 0; i < feed->options.worker_count; i++) {
-        send(feed->options.workers[i], kind, published, config, name);
+        deliver_to(feed->options.workers[i], kind, published, config, name);
     }
 }
 
@@ -226,7 +226,7 @@ static void send_endpoints(struct feed *feed, struct worker *worker,
         const struct endpoints *endpoints =
             map_get(&feed->endpoints, service_of(&config->clusters[i]));
         if (endpoints != NULL && endpoints->published != NULL) {
-            send(worker, DELIVERY_ENDPOINTS, endpoints->published, endpoints->set, no_name);
+            deliver_to(worker, DELIVERY_ENDPOINTS, endpoints->published, endpoints->set, no_name);
         }
     }
 }
@@ -241,14 +241,14 @@ static void send_record(struct feed *feed, const struct record *record, struct s
     case DESTINATION_ASKED:
         return;
     case DESTINATION_KNOWN:
-        send(worker, DELIVERY_DESTINATION, record->published, record->config, no_name);
+        deliver_to(worker, DELIVERY_DESTINATION, record->published, record->config, no_name);
         send_endpoints(feed, worker, record->config);
         return;
     case DESTINATION_UNKNOWN:
-        send(worker, DELIVERY_UNKNOWN, NULL, NULL, key);
+        deliver_to(worker, DELIVERY_UNKNOWN, NULL, NULL, key);
         return;
     case DESTINATION_REFUSED:
-        send(worker, DELIVERY_REFUSED, NULL, NULL, key);
+        deliver_to(worker, DELIVERY_REFUSED, NULL, NULL, key);
         return;
     }
 }
@@ -375,7 +375,7 @@ static void publish_listener(struct feed *feed)
     if (feed->listener == NULL || !feed->clusters_seen) {
         return;
     }
-    send_all(feed, DELIVERY_LISTENER, feed->listener, feed->listener_config, no_name);
+    deliver_to_all(feed, DELIVERY_LISTENER, feed->listener, feed->listener_config, no_name);
     if (!feed->ready) {
         feed->ready = true;
         if (feed->options.changed != NULL) {
@@ -424,14 +424,14 @@ static bool take_put(struct feed *feed, const struct ads_update *update, struct 
     struct published *published = published_new_take(feed->options.loop, &compiled.owner);
     if (compiled.cluster != NULL) {
         feed->clusters_seen = true;
-        send_all(feed, DELIVERY_CLUSTER, published, compiled.cluster, no_name);
+        deliver_to_all(feed, DELIVERY_CLUSTER, published, compiled.cluster, no_name);
     } else if (compiled.endpoints != NULL) {
         struct endpoints *endpoints = map_get(&feed->endpoints, update->name);
         if (endpoints != NULL) {
             published_unref(&endpoints->published);
             endpoints->published = published_ref(published);
             endpoints->set = compiled.endpoints;
-            send_all(feed, DELIVERY_ENDPOINTS, published, compiled.endpoints, no_name);
+            deliver_to_all(feed, DELIVERY_ENDPOINTS, published, compiled.endpoints, no_name);
         }
     } else if (compiled.listener != NULL && slice_eq(update->name, SLICE(INBOUND_LISTENER))) {
         published_unref(&feed->listener);
@@ -449,7 +449,7 @@ static void take_removed(struct feed *feed, const struct ads_update *update)
         put_negative(feed, update->name, DESTINATION_UNKNOWN);
         return;
     case XDS_RESOURCE_CLUSTER:
-        send_all(feed, DELIVERY_CLUSTER_GONE, NULL, NULL, update->name);
+        deliver_to_all(feed, DELIVERY_CLUSTER_GONE, NULL, NULL, update->name);
         return;
     case XDS_RESOURCE_ENDPOINTS: /* what was there serves on, as with Envoy */
     case XDS_RESOURCE_LISTENER:  /* a pod keeps its inbound listener: without one it is cut off */
