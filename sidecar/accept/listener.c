@@ -71,14 +71,18 @@ static const struct filter_chain *chain_at(const struct listener_config *config,
     return at < config->chain_count ? &config->chains[at] : config->fallback;
 }
 
-/* A chain goes on under its name, as long as it stays of one kind; what has no name is new. */
+/* A chain goes on under its name, or its place where it has none, as long as it stays of one kind.
+ */
 static struct service_line *take_line(struct listener_chain *old,
                                       const struct listener_config *before,
-                                      const struct filter_chain *chain)
+                                      const struct listener_config *now, uint32_t at)
 {
-    for (uint32_t i = 0; i < chain_count(before) && chain->name.len > 0; i++) {
+    const struct filter_chain *chain = chain_at(now, at);
+    for (uint32_t i = 0; i < chain_count(before); i++) {
         const struct filter_chain *was = chain_at(before, i);
-        if (old[i].line != NULL && was->kind == chain->kind && slice_eq(was->name, chain->name)) {
+        bool same = was->kind == chain->kind && slice_eq(was->name, chain->name) &&
+                    (chain->name.len > 0 || i == at);
+        if (same && old[i].line != NULL) {
             struct service_line *line = old[i].line;
             old[i].line = NULL;
             return line;
@@ -123,10 +127,10 @@ void listener_apply(struct listener *listener, const struct listener_config *con
     listener->pin = pin != NULL ? parcel_ref(pin) : NULL;
     listener->chains = NEW_ARRAY(struct listener_chain, count);
     for (uint32_t i = 0; i < count; i++) {
-        const struct filter_chain *chain = chain_at(config, i);
-        struct service *service = new_service(listener, chain);
+        struct service *service = new_service(listener, chain_at(config, i));
         struct listener_chain *at = &listener->chains[i];
-        *at = (struct listener_chain){.service = service, .line = take_line(old, before, chain)};
+        *at =
+            (struct listener_chain){.service = service, .line = take_line(old, before, config, i)};
         service_line_put_take(at->line, &service, rng_u64(&listener->worker->rng));
     }
     end_lines(old, chain_count(before));

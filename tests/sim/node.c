@@ -30,7 +30,7 @@ static void put_clusters(struct node *node, const struct bootstrap *config)
 {
     struct worker *worker = &node->worker;
     for (uint32_t i = 0; i < config->cluster_count; i++) {
-        directory_put(&worker->clusters, &config->clusters[i], node->host->world->now_us,
+        directory_put(&worker->clusters, &config->clusters[i], NULL, node->host->world->now_us,
                       rng_u64(&worker->rng));
     }
     worker_clusters_changed(worker);
@@ -81,14 +81,7 @@ void node_update(struct node *node, const char *config)
         struct listener *listener = LIST_ITEM(link, struct listener, link);
         const struct listener_config *to = find_listener(next, listener->config->name);
         CHECK(to != NULL);
-        CHECK(to->chain_count == listener->config->chain_count);
-        for (uint32_t i = 0; i < to->chain_count; i++) {
-            const struct hcm_config *http = to->chains[i].http;
-            if (http != NULL && http->routes != NULL) {
-                binding_update(&listener->services[i]->binding, http->routes,
-                               rng_u64(&node->worker.rng));
-            }
-        }
+        listener_apply(listener, to, NULL);
     }
 }
 
