@@ -571,8 +571,8 @@ bool sidecar_init(struct sidecar *sidecar, const struct sidecar_options *options
     }
     start_counting(sidecar, rng_u64(&rng));
     open_admin(sidecar);
-    bool applied = sidecar->bootstrap != NULL ? apply_bootstrap(sidecar, err)
-                                              : start_feed(sidecar, &rng, err);
+    bool applied =
+        sidecar->bootstrap != NULL ? apply_bootstrap(sidecar, err) : start_feed(sidecar, &rng, err);
     if (applied) {
         admin_set_ready(sidecar->admin, sidecar_is_ready(sidecar));
     }
