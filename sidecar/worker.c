@@ -145,13 +145,13 @@ void worker_init(struct worker *worker, unsigned index, struct loop *loop,
 
 void worker_fini(struct worker *worker)
 {
+    intake_close_all(worker); /* first: what is not served yet refers to its listener */
+    outbound_close_all(worker);
     LIST_EACH(&worker->listeners, node)
     {
         struct listener *listener = LIST_ITEM(node, struct listener, link);
         listener_free(&listener);
     }
-    intake_close_all(worker);
-    outbound_close_all(worker);
     LIST_EACH(&worker->servers, node)
     {
         server_close(LIST_ITEM(node, struct server, link));

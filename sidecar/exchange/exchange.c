@@ -536,6 +536,7 @@ static void take_events(struct exchange *x)
     struct stream *down = &x->down;
     unsigned events = down->events;
     down->events = 0;
+    x->runs_idle = (events | x->attempt.up.events) != 0 ? 0 : x->runs_idle;
     if (x->step >= STEP_REPORT) {
         return;
     }
@@ -588,13 +589,17 @@ static void take_time(struct exchange *x)
     }
 }
 
+/* Only what take_time and the step still look at: a deadline that is past and that nobody takes
+ * down would wake the exchange in every tick. */
 static void arm(struct exchange *x)
 {
-    bool trying = x->step == STEP_ATTEMPT && x->attempt.endpoint != NULL;
+    bool open = x->fail == FAIL_NONE;
+    bool attempting = x->step == STEP_ATTEMPT;
     enum fail at_deadline;
-    const uint64_t deadlines[] = {timeout_of_request(&x->plan, &at_deadline), x->idle_at_us,
-                                  x->retry_at_us, x->discard_by_us,
-                                  trying ? x->attempt.deadline_us : 0};
+    const uint64_t deadlines[] = {
+        open ? timeout_of_request(&x->plan, &at_deadline) : 0, open ? x->idle_at_us : 0,
+        attempting ? x->retry_at_us : 0, x->discard_by_us,
+        attempting && x->attempt.endpoint != NULL ? x->attempt.deadline_us : 0};
     uint64_t first = UINT64_MAX;
     for (unsigned i = 0; i < COUNT_OF(deadlines); i++) {
         first = deadlines[i] != 0 && deadlines[i] < first ? deadlines[i] : first;

@@ -94,7 +94,7 @@ struct exchange {
     bool reported;
     bool up_ended;      /* the request's end went upstream */
     bool down_ended;    /* the answer's end went down */
-    uint32_t runs_idle; /* runs in a row without progress */
+    uint32_t runs_idle; /* runs in a row that no event called for and that moved nothing */
 };
 
 /* Begins one for a request whose head is in *ev (borrowed; copied). */

@@ -138,7 +138,8 @@ static void take_event(struct server *server, const struct codec_event *ev)
         server->head_at_us = 0;
         exchange_begin(server, ev);
     } else if (ev->kind == CODEC_EV_REFUSED) {
-        server->closing = true;
+        /* Over HTTP/1 nobody knows where the next message begins; over HTTP/2 its stream ends. */
+        server->closing = server->closing || !server->channel.codec->ops->multiplexes;
         exchange_begin_refused(server, ev->stream, ev->bad);
     }
 }
@@ -249,6 +250,9 @@ void server_begin(struct worker *worker, struct server_start *start)
     server->peer_hash = stats_hash_text(server->peer_identity);
     channel_init(&server->channel, worker->loop, &start->conn, &start->codec, &server->task);
     list_append(&worker->servers, &server->link);
+    if (worker->draining) {
+        server_drain(server);
+    }
     if (is_raw(server)) {
         exchange_begin_opaque(server);
     }
