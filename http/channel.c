@@ -232,6 +232,18 @@ static enum io fill(struct channel *channel)
     return result;
 }
 
+/* Whether a message of HTTP/1 is being read, whose next piece (a section of trailers) may be as
+ * long as a head: only what lies behind its end is pipelined. */
+static bool inside_message(const struct channel *channel)
+{
+    for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
+        if (channel->buckets[i] != NULL) {
+            return !channel->buckets[i]->in_end;
+        }
+    }
+    return false;
+}
+
 /* What the codec did not take is kept for the next run. */
 static void keep_rest(struct channel *channel)
 {
@@ -244,8 +256,8 @@ static void keep_rest(struct channel *channel)
         channel->input = (struct slice){NULL, 0};
     }
     bool waits = channel->stream_count > 0 || codec_finished(channel->codec);
-    if (!channel->codec->ops->multiplexes && !channel->paused && waits &&
-        len >= CHANNEL_PIPELINE_MAX) {
+    size_t limit = waits && inside_message(channel) ? LOOP_RECV_BYTES : CHANNEL_PIPELINE_MAX;
+    if (!channel->codec->ops->multiplexes && !channel->paused && waits && len >= limit) {
         update_pause(channel, true);
     }
 }
