@@ -331,6 +331,16 @@ static struct message *copy_message(struct stream *stream, const struct message 
     return copy;
 }
 
+static void keep_interim(struct stream *stream, const struct message *message)
+{
+    struct stream_interim **last = &stream->interims;
+    while (*last != NULL) {
+        last = &(*last)->next;
+    }
+    *last = ARENA_NEW(stream->arena, struct stream_interim);
+    **last = (struct stream_interim){.message = copy_message(stream, message)};
+}
+
 static void take_data(struct channel *channel, struct stream *stream, struct slice bytes)
 {
     buf_borrow(&stream->in, bytes);
@@ -361,7 +371,7 @@ bool channel_deliver(struct channel *channel, const struct codec_event *ev)
         wake(stream, STREAM_HEAD);
         return true;
     case CODEC_EV_INTERIM:
-        stream->interim = copy_message(stream, ev->message);
+        keep_interim(stream, ev->message);
         wake(stream, STREAM_INTERIM);
         return true;
     case CODEC_EV_DATA:

@@ -96,7 +96,7 @@ bool channel_finished(const struct channel *channel);
 /* What woke a stream's owner; the owner clears what it has dealt with. */
 enum stream_event {
     STREAM_HEAD = 1,    /* final head in `head` */
-    STREAM_INTERIM = 2, /* 1xx in `interim` */
+    STREAM_INTERIM = 2, /* 1xx in `interims` */
     STREAM_DATA = 4,    /* bytes in `in` */
     STREAM_END = 8,     /* the peer's direction is complete (in_end); trailers may be there */
     STREAM_RESET = 16,  /* the peer gave it up: reset_code */
@@ -106,14 +106,20 @@ enum stream_event {
     STREAM_REFUSED = 128 /* the message is bad: bad */
 };
 
+/* In the stream's arena: several may come in one read. */
+struct stream_interim {
+    struct stream_interim *next;
+    struct message *message;
+};
+
 struct stream {
     struct channel *channel; /* null: not on a channel, or no longer */
     struct stream *next_in_bucket;
-    struct list blocked;  /* in channel->blocked */
-    struct task *owner;   /* posted when an event bit is set */
-    struct arena *arena;  /* for heads and trailers */
-    struct message *head; /* client side: the final head */
-    struct message *interim;
+    struct list blocked;             /* in channel->blocked */
+    struct task *owner;              /* posted when an event bit is set */
+    struct arena *arena;             /* for heads and trailers */
+    struct message *head;            /* client side: the final head */
+    struct stream_interim *interims; /* not passed on yet, the oldest first */
     struct message *trailers;
     struct buf in;      /* body bytes that came and were not passed on */
     uint64_t in_bytes;  /* body bytes that ever came */

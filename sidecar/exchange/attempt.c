@@ -77,7 +77,7 @@ void attempt_begin(struct exchange *exchange)
     struct attempt *attempt = &exchange->attempt;
     struct worker *worker = exchange->worker;
     struct loop *loop = worker->loop;
-    *attempt = (struct attempt){.begun_us = loop->now_us};
+    *attempt = (struct attempt){.begun_us = loop->now_us, .sent_continue = attempt->sent_continue};
     stream_init(&attempt->up, loop, &exchange->arena, &exchange->task);
     attempt->up.tunnel = exchange->tunnel; /* its end may be written before the head is looked at */
     exchange->attempts++;
@@ -165,8 +165,8 @@ static void send_head(struct exchange *exchange)
 static void pass_interim_on(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
-    struct message *interim = attempt->up.interim;
-    attempt->up.interim = NULL;
+    const struct message *interim = attempt->up.interims->message;
+    attempt->up.interims = attempt->up.interims->next;
     bool second_continue = interim->status == 100 && attempt->sent_continue;
     if (exchange->request.version != MESSAGE_HTTP_1_0 && !second_continue) {
         stream_write_interim(&exchange->down, interim);
@@ -211,7 +211,7 @@ static void take_events(struct exchange *exchange)
     struct stream *up = &attempt->up;
     unsigned events = up->events;
     up->events = 0;
-    if ((events & STREAM_INTERIM) != 0 && up->interim != NULL) {
+    while (up->interims != NULL) {
         pass_interim_on(exchange);
     }
     if ((events & STREAM_HEAD) != 0) {

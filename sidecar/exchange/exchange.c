@@ -171,6 +171,12 @@ static enum result admit(struct exchange *x)
 
 /* ---- attempt ---- */
 
+/* HTTP/1 gets trailers only where it said that it reads them (RFC 9110 6.5.1). */
+static bool takes_trailers(const struct stream *to, bool asked)
+{
+    return asked || (to->channel != NULL && to->channel->codec->ops->multiplexes);
+}
+
 /* The request's body, as far as there is some and there is room. */
 static void move_up(struct exchange *x)
 {
@@ -184,7 +190,7 @@ static void move_up(struct exchange *x)
                             .tee = x->tunnel ? NULL : &x->replay,
                             .tee_max = x->worker->settings->replay_bytes,
                             .tee_ok = &x->replayable,
-                            .trailers = true};
+                            .trailers = takes_trailers(&attempt->up, false)};
     uint64_t moved;
     if (relay_move(&way, &moved) == RELAY_ENDED) {
         attempt_set_send(attempt, SEND_ENDED);
@@ -341,7 +347,9 @@ static void send_answer_head(struct exchange *x)
 static void move_down(struct exchange *x)
 {
     struct attempt *attempt = &x->attempt;
-    struct relay_way way = {.from = &attempt->up, .to = &x->down, .trailers = true};
+    struct relay_way way = {.from = &attempt->up,
+                            .to = &x->down,
+                            .trailers = takes_trailers(&x->down, x->request.te_trailers)};
     uint64_t moved;
     if (relay_move(&way, &moved) == RELAY_ENDED) {
         x->down_ended = true;

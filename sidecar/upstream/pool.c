@@ -500,6 +500,13 @@ static void replace_lost(struct pool *pool)
     }
 }
 
+/* An idle HTTP/1 server has nothing to say: what came is its end, or bytes that nobody asked for,
+ * and the connection's own run, later in this tick, closes it. */
+static bool has_spoken(const struct pool_conn *at)
+{
+    return at->protocol == POOL_HTTP1 && (at->channel.conn->net->ready & NET_READ) != 0;
+}
+
 /* HTTP/1: the one that was used last; HTTP/2: the one with the fewest streams. */
 static struct pool_conn *find_ready(struct pool *pool, enum pool_protocol protocol)
 {
@@ -510,7 +517,7 @@ static struct pool_conn *find_ready(struct pool *pool, enum pool_protocol protoc
     LIST_EACH(&pool->idle, node)
     {
         struct pool_conn *at = LIST_ITEM(node, struct pool_conn, link);
-        if (at->protocol == protocol) {
+        if (at->protocol == protocol && !has_spoken(at)) {
             return at;
         }
     }

@@ -2,7 +2,9 @@
 
 Reading is strict, as in support.http1: what a proxy must not send raises, and fails the test."""
 
+import contextlib
 import dataclasses
+import socket
 import threading
 
 from support import http1, net
@@ -87,6 +89,16 @@ class Origin(net.Peer):
             end = "silence"
         with self._ends_lock:
             self.ends.append(end)
+
+
+    def drop(self):
+        """Ends every connection and waits until the client has ended it too: none stays pooled."""
+        with self._lock:
+            left = list(self._open)
+        for sock in left:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+        net.wait_for(lambda: not self._open, 5, "the end of what the origin ended")
 
 
 class _Recorded(Connection):
