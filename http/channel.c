@@ -415,7 +415,7 @@ enum io channel_flush(struct channel *channel)
     }
     (void)codec_write(channel->codec, &channel->out, NULL);
     enum io result = IO_OK;
-    if (!buf_empty(&channel->out)) {
+    if (channel_unsent(channel)) {
         size_t before = channel->out.len;
         result = conn_send(channel->conn, &channel->out);
         channel->bytes_out += before - channel->out.len;

@@ -90,6 +90,11 @@ void channel_push(struct channel *channel);
 void channel_ask_again(struct channel *channel);
 /* Every stream learns that its connection is gone. */
 void channel_lose_streams(struct channel *channel);
+/* Whether output waits for the peer: here, or inside TLS (which then wants the write event). */
+static inline bool channel_unsent(const struct channel *channel)
+{
+    return !buf_empty(&channel->out) || (channel->conn->net->wanted & NET_WRITE) != 0;
+}
 /* True when nothing is open on it and it cannot be used again: close it once `out` is empty. */
 bool channel_finished(const struct channel *channel);
 

@@ -209,11 +209,11 @@ static void run_open(struct server *server)
     }
     if (channel->codec->ops->multiplexes) {
         channel_flush_soon(channel);
-    } else if (!buf_empty(&channel->out) || channel->stream_count == 0) {
+    } else if (channel_unsent(channel) || channel->stream_count == 0) {
         (void)channel_flush(channel);
     }
     bool finished = channel_finished(channel) || (server->closing && channel->stream_count == 0);
-    if (finished && buf_empty(&channel->out) && list_empty(&server->exchanges)) {
+    if (finished && !channel_unsent(channel) && list_empty(&server->exchanges)) {
         server_close(server);
         return;
     }
