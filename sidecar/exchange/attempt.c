@@ -79,7 +79,6 @@ void attempt_begin(struct exchange *exchange)
     struct loop *loop = worker->loop;
     *attempt = (struct attempt){.begun_us = loop->now_us, .sent_continue = attempt->sent_continue};
     stream_init(&attempt->up, loop, &exchange->arena, &exchange->task);
-    attempt->up.tunnel = exchange->tunnel; /* its end may be written before the head is looked at */
     exchange->attempts++;
     struct lb_query query = {.tried = exchange->tried,
                              .tried_count = exchange->tried_count,
@@ -124,6 +123,7 @@ static void answer_for_raw(struct exchange *exchange)
                              .has_body = true,
                              .keep_alive = true};
     attempt->up.head = head;
+    attempt->up.tunnel = true; /* its end may be written before the head is looked at */
     attempt->up.events |= STREAM_HEAD;
 }
 

@@ -46,6 +46,7 @@ struct pool_conn {
     bool ready;   /* the handshake is done */
     bool counted; /* by the connections breaker */
     bool leaving; /* in `leaving`: never lent again */
+    bool owing;   /* no stream, but output that the peer does not take; the timer runs */
     bool closed;  /* buried */
 };
 
@@ -214,6 +215,7 @@ static void leave(struct pool_conn *at)
 static void lend(struct pool_conn *at, struct ticket *ticket)
 {
     timer_clear(&at->timer);
+    at->owing = false;
     stream_attach(ticket->stream, &at->channel, 0);
     ticket->reused = at->served > 0;
     at->served++;
@@ -268,7 +270,12 @@ static void serve(struct pool_conn *at)
     while (has_room(at) && !list_empty(queue)) {
         struct ticket *ticket = LIST_ITEM(queue->next, struct ticket, link);
         if (at->protocol == POOL_HTTP2 && !count_stream(pool, ticket)) {
-            return; /* stays queued until a stream ends */
+            if (at->channel.stream_count > 0) {
+                return; /* stays queued until a stream ends */
+            }
+            /* Other endpoints have what the limit allows: nothing here would wake it. */
+            fail_ticket(ticket, POOL_HTTP2, FAIL_OVERFLOW, "");
+            continue;
         }
         lend(at, ticket);
         unqueue(ticket, at->protocol);
@@ -295,15 +302,22 @@ static void rest(struct pool_conn *at)
         return;
     }
     bool keep = at->protocol != POOL_RAW && reusable(at) && pool->endpoint->listed &&
-                buf_empty(&at->channel.out);
-    if (!keep && !buf_empty(&at->channel.out) && !codec_finished(at->channel.codec)) {
-        return; /* still sending what a mux connection owes */
+                !channel_unsent(&at->channel);
+    if (!keep && channel_unsent(&at->channel) && !codec_finished(at->channel.codec)) {
+        /* Still sending what a mux connection owes; not for ever to a peer that is not there. */
+        if (!at->owing) {
+            at->owing = true;
+            timer_set(pool->worker->loop, &at->timer,
+                      pool->worker->loop->now_us + idle_limit(pool));
+        }
+        return;
     }
     if (!keep) {
         lose_conn(at);
         return;
     }
-    if (list_linked(&at->link) && at->timer.at_us == 0) {
+    if (list_linked(&at->link) && (at->timer.at_us == 0 || at->owing)) {
+        at->owing = false;
         move_to(at, &pool->idle);
         timer_set(pool->worker->loop, &at->timer, pool->worker->loop->now_us + idle_limit(pool));
     }
