@@ -524,6 +524,11 @@ const struct tls_identity *tls_context_get_identity(const struct tls_context *co
     return context->identity;
 }
 
+struct slice tls_context_get_alpn(const struct tls_context *context)
+{
+    return slice_of(context->alpn, context->alpn_len);
+}
+
 bool tls_context_is_server(const struct tls_context *context)
 {
     return context->server;

@@ -171,6 +171,8 @@ struct tls_verified {
 struct ssl_ctx_st *tls_context_get_openssl(const struct tls_context *context);
 struct bio_method_st *tls_context_get_bio(const struct tls_context *context);
 bool tls_context_is_server(const struct tls_context *context);
+/* The protocols that it offers or takes, as on the wire; for other providers. */
+struct slice tls_context_get_alpn(const struct tls_context *context);
 uint32_t tls_context_get_rekey(const struct tls_context *context);
 /* Gives `ssl` its certificate and its roots; *trust: those, counted for the caller, null where the
  * peer is not verified. False with *err where something needed is missing. */

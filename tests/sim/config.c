@@ -8,7 +8,6 @@
     "'http_filters':[{'name':'envoy.filters.http.router','typed_config':{'@type':'" TYPE           \
     "filters.http.router.v3.Router'}}]"
 #define SDS(name)        "{'name':'" name "','sds_config':{'ads':{},'resource_api_version':'V3'}}"
-#define IDENTITY         "spiffe://cluster.local/ns/default/sa/server"
 #define SOCKET(ip, port) "{'socket_address':{'address':'" ip "','port_value':" port "}}"
 
 static const char tls_common[] =
@@ -61,9 +60,10 @@ static const char *endpoints(struct arena *arena, const struct plan *plan, unsig
 {
     const char *list = "";
     const char *identity =
-        plan->two_hops ? ",'metadata':{'filter_metadata':{'pillion.io':{'identity':'" IDENTITY
-                         "'}}}"
-                       : "";
+        plan->two_hops
+            ? ",'metadata':{'filter_metadata':{'pillion.io':{'identity':'" SCENARIO_SERVER_IDENTITY
+              "'}}}"
+            : "";
     for (unsigned i = 0; i < plan->endpoints; i++) {
         list = join(arena, list,
                     arena_printf(arena, "{'endpoint':{'address':" SOCKET("10.0.0.2", "%u") "}%s}",

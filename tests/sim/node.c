@@ -47,13 +47,15 @@ static void listen_all(struct node *node, const struct bootstrap *config)
     }
 }
 
-void node_init(struct node *node, struct host *host, const char *config, uint64_t seed)
+void node_init(struct node *node, struct host *host, const char *identity, const char *config,
+               uint64_t seed)
 {
     *node = (struct node){.host = host};
     worker_settings_init(&node->settings);
     node->registry = shared_registry_new();
     worker_init(&node->worker, 0, host->loop, node->registry, &node->settings, seed);
     node->worker.keys.provider = tls_sim();
+    node->worker.identity = slice_of_text(identity);
     node->configs[node->config_count++] = compile(config);
     put_clusters(node, node->configs[0]);
     listen_all(node, node->configs[0]);
@@ -132,6 +134,27 @@ void node_check_waiters(struct node *node)
     }
 }
 
+static void check_pools(struct node *node)
+{
+    MAP_EACH(&node->worker.clusters.by_name, entry)
+    {
+        const struct cluster *cluster = entry->value;
+        for (uint32_t i = 0; i < cluster->endpoint_count; i++) {
+            const struct pool *pool = cluster->endpoints[i]->pool;
+            if (pool != NULL) {
+                struct pool_counts counts = pool_counts(pool);
+                world_fail(node->host->world,
+                           "%s: a pool still has %u connecting, %u idle, %u busy, %u waiting",
+                           node->host->name, counts.connecting, counts.idle, counts.busy,
+                           counts.waiting);
+            }
+        }
+    }
+    if (!list_empty(&node->worker.pools)) {
+        world_fail(node->host->world, "%s: a pool is left over", node->host->name);
+    }
+}
+
 void node_check_idle(struct node *node)
 {
     struct worker *worker = &node->worker;
@@ -140,9 +163,7 @@ void node_check_idle(struct node *node)
     if (open != 0) {
         world_fail(world, "%s: %u exchanges never ended", node->host->name, open);
     }
-    if (!list_empty(&worker->pools)) {
-        world_fail(world, "%s: a pool still has connections or waiters", node->host->name);
-    }
+    check_pools(node);
     if (!list_empty(&worker->servers) || !list_empty(&worker->intakes)) {
         world_fail(world, "%s: a downstream connection never ended", node->host->name);
     }

@@ -18,9 +18,10 @@ struct node {
     unsigned config_count;
 };
 
-/* `config`: JSON with ' for ". A configuration that is refused ends the program: it is the
- * scenario that is wrong. */
-void node_init(struct node *node, struct host *host, const char *config, uint64_t seed);
+/* `identity`: its SPIFFE id; text that outlives it. `config`: JSON with ' for ". A configuration
+ * that is refused ends the program: it is the scenario that is wrong. */
+void node_init(struct node *node, struct host *host, const char *identity, const char *config,
+               uint64_t seed);
 /* A newer configuration: clusters and routes change, listeners stay. */
 void node_update(struct node *node, const char *config);
 /* Between ticks: a request that waits for a connection has one that is under way or busy. */

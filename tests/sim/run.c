@@ -8,11 +8,12 @@
 #include "tests/sim/node.h"
 #include "tests/sim/scenario.h"
 
-#define APPS_MAX      9
-#define S             UINT64_C(1000000)
-#define LOAD_MAX_US   (20000 * S)
-#define IDLE_US       (8000 * S) /* past every idle limit that a sidecar has */
-#define CALLS_TO_FAIL 300
+#define APPS_MAX        9
+#define S               UINT64_C(1000000)
+#define LOAD_MAX_US     (20000 * S)
+#define IDLE_US         (8000 * S) /* past every idle limit that a sidecar has */
+#define CALLS_TO_FAIL   300
+#define CLIENT_IDENTITY "spiffe://cluster.local/ns/default/sa/client"
 
 struct run {
     struct world world;
@@ -69,13 +70,13 @@ static void make_hosts(struct run *run)
     run->client_host = world_host(world, client, "clients", false);
     run->server_host = world_host(world, server, "applications", false);
     struct host *sidecar = world_host(world, client, "outbound sidecar", true);
-    node_init(&run->client_node, sidecar, scenario_client_config(&run->arena, &run->plan, false),
-              rng_u64(&world->rng));
+    node_init(&run->client_node, sidecar, CLIENT_IDENTITY,
+              scenario_client_config(&run->arena, &run->plan, false), rng_u64(&world->rng));
     if (run->plan.two_hops) {
         server->inbound = addr_ipv4(10, 0, 0, 2, 15006);
         sidecar = world_host(world, server, "inbound sidecar", true);
-        node_init(&run->server_node, sidecar, scenario_server_config(&run->arena, &run->plan),
-                  rng_u64(&world->rng));
+        node_init(&run->server_node, sidecar, SCENARIO_SERVER_IDENTITY,
+                  scenario_server_config(&run->arena, &run->plan), rng_u64(&world->rng));
     }
 }
 

@@ -86,7 +86,8 @@ static void base(struct plan *plan, struct rng *rng)
                           .clients = between(rng, 1, 4),
                           .weight = {100},
                           .timeout = "15s",
-                          .retry = RETRY_DEFAULT};
+                          .retry = RETRY_DEFAULT,
+                          .two_hops = half(rng)};
     plan->client_shape = fair_shape(rng);
     plan->hop_shape = fair_shape(rng);
     plan->app_shape = fair_shape(rng);

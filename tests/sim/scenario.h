@@ -6,8 +6,9 @@
 #include "tests/sim/client.h"
 #include "tests/sim/world.h"
 
-#define SCENARIO_CLUSTERS_MAX 3
-#define SCENARIO_CLIENTS_MAX  6
+#define SCENARIO_CLUSTERS_MAX    3
+#define SCENARIO_CLIENTS_MAX     6
+#define SCENARIO_SERVER_IDENTITY "spiffe://cluster.local/ns/default/sa/server"
 
 struct plan {
     /* Topology: a client pod with a sidecar; a server pod with `clusters` x `endpoints`

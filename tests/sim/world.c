@@ -580,7 +580,7 @@ static enum io sim_send(struct net_conn *conn, const struct iovec *vectors, int 
     struct end *end = end_of(conn);
     size_t len = 0;
     *sent = 0;
-    CHECK(!end->shut);
+    CHECK(!end->shut || end->dead);
     if (fails(conn->loop, WORLD_SEND)) {
         kill_end(end);
         end_send(end, SEGMENT_RST);
@@ -642,7 +642,7 @@ static void end_send(struct end *end, enum segment_kind kind)
 static void sim_shutdown_send(struct net_conn *conn)
 {
     struct end *end = end_of(conn);
-    CHECK(!end->shut);
+    CHECK(!end->shut || end->dead);
     if (!end->dead) {
         end_send(end, SEGMENT_FIN);
     }
