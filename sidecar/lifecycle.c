@@ -13,6 +13,7 @@
 #include "sidecar/config/destinations.h"
 #include "sidecar/config/feed.h"
 #include "sidecar/config/identity.h"
+#include "sidecar/observe/access_log.h"
 #include "sidecar/observe/stats.h"
 #include "sidecar/upstream/shared.h"
 #include "xds/destination_key.h"
@@ -276,7 +277,9 @@ static void start_counting(struct sidecar *sidecar, uint64_t seed)
     struct stats_workload self = own_workload(sidecar);
     sidecar->stats = stats_new(&self, STATS_SERIES_MAX, seed);
     for (unsigned i = 0; i < sidecar->worker_count; i++) {
-        sidecar->workers[i].worker.stats = stats_worker_new(sidecar->stats);
+        struct worker *worker = &sidecar->workers[i].worker;
+        worker->stats = stats_worker_new(sidecar->stats);
+        worker->access = access_logs_new(worker->loop, worker->stats);
     }
 }
 
@@ -611,6 +614,7 @@ void sidecar_fini(struct sidecar *sidecar)
     feed_free(&sidecar->feed);
     identity_free(&sidecar->identity);
     for (unsigned i = 0; i < sidecar->worker_count && sidecar->workers != NULL; i++) {
+        access_logs_free(&sidecar->workers[i].worker.access);
         loop_free(&sidecar->workers[i].worker.loop);
     }
     admin_free(&sidecar->admin);

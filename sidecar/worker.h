@@ -19,6 +19,7 @@
 
 struct destinations;
 struct endpoint;
+struct access_logs;
 struct recorder;
 struct stats_worker;
 
@@ -70,6 +71,7 @@ struct worker {
     struct timer sweep_timer;
     struct recorder *recorder;       /* its newest decision records */
     struct stats_worker *stats;      /* its counters, the owner's; null: nothing is counted */
+    struct access_logs *access;      /* the owner's; null: nothing is logged */
     uint64_t exchanges_begun;        /* its last exchange's number */
     _Atomic uint32_t exchanges_open; /* written here, read by the admin thread */
     bool draining;

@@ -7,6 +7,7 @@
 #include "envoy/extensions/filters/http/router/v3/router.pb-c.h"
 
 #include "sidecar/config/compile_route.h"
+#include "sidecar/observe/access_log.h"
 #include "xds/json.h"
 
 #define HCM(type)     Envoy__Extensions__Filters__Network__HttpConnectionManager__V3__##type
@@ -87,6 +88,14 @@ static bool file_log(struct compiler *c,
     }
 }
 
+static bool compile_format(struct compiler *c, struct access_log_config *out)
+{
+    struct error err = {.text = ""};
+    out->compiled = out->json.len > 0 ? access_format_compile_json(c->arena, out->json, &err)
+                                      : access_format_compile(c->arena, out->format, &err);
+    return out->compiled != NULL || compile_refuse(c, "log_format", "%s", err.text);
+}
+
 /* A log that we do not write harms nobody: *written is false for what the table ignores. */
 static bool log_of(struct compiler *c, const LOG(AccessLog) * log, struct access_log_config *out,
                    bool *written)
@@ -109,17 +118,19 @@ static bool log_of(struct compiler *c, const LOG(AccessLog) * log, struct access
     }
     *written = true;
     if (type->descriptor == &LOGGER(file__v3__file_access_log)) {
-        return COMPILE_IN(c, file_log(c, message, out), "typed_config");
+        return COMPILE_IN(c, file_log(c, message, out) && compile_format(c, out), "typed_config");
     }
     if (type->descriptor == &LOGGER(stream__v3__stdout_access_log)) {
         const Envoy__Extensions__AccessLoggers__Stream__V3__StdoutAccessLog *stream = message;
         out->kind = ACCESS_LOG_STDOUT;
-        return COMPILE_IN(c, format_of(c, stream->log_format, out), "typed_config");
+        return COMPILE_IN(c, format_of(c, stream->log_format, out) && compile_format(c, out),
+                          "typed_config");
     }
     if (type->descriptor == &LOGGER(stream__v3__stderr_access_log)) {
         const Envoy__Extensions__AccessLoggers__Stream__V3__StderrAccessLog *stream = message;
         out->kind = ACCESS_LOG_STDERR;
-        return COMPILE_IN(c, format_of(c, stream->log_format, out), "typed_config");
+        return COMPILE_IN(c, format_of(c, stream->log_format, out) && compile_format(c, out),
+                          "typed_config");
     }
     return compile_unknown(c, "typed_config", type->url);
 }

@@ -631,13 +631,16 @@ struct chain_match {
     uint16_t server_name_count;
 };
 
+struct access_format; /* observe/access_log */
+
 enum access_log_kind { ACCESS_LOG_FILE, ACCESS_LOG_STDOUT, ACCESS_LOG_STDERR };
 
 struct access_log_config {
-    uint8_t kind;        /* enum access_log_kind */
-    struct slice path;   /* FILE */
-    struct slice format; /* Envoy's operators; empty: the default line */
-    struct slice json;   /* the JSON object's text instead; empty: text */
+    uint8_t kind;                         /* enum access_log_kind */
+    struct slice path;                    /* FILE */
+    struct slice format;                  /* Envoy's operators; empty: the default line */
+    struct slice json;                    /* the JSON object's text instead; empty: text */
+    const struct access_format *compiled; /* of the two; never null */
 };
 
 enum xfcc_mode { XFCC_SANITIZE, XFCC_FORWARD_ONLY, XFCC_APPEND, XFCC_SANITIZE_SET, XFCC_ALWAYS };

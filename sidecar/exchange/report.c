@@ -5,6 +5,7 @@
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/record.h"
 #include "sidecar/exchange/server.h"
+#include "sidecar/observe/access_log.h"
 #include "sidecar/observe/stats.h"
 #include "sidecar/worker.h"
 
@@ -124,6 +125,76 @@ static void count(struct exchange *x)
     }
 }
 
+/* ---- the access log ---- */
+
+/* As Envoy says it where the answer is the endpoint's; else our own word for the ending. */
+static struct slice details_of(const struct exchange *x, char text[32])
+{
+    if (x->fail == FAIL_NONE) {
+        return x->source == ANSWER_UPSTREAM ? SLICE("via_upstream") : SLICE("direct_response");
+    }
+    struct slice name = slice_head(slice_of_text(fail_name(x->fail)), 32);
+    for (size_t i = 0; i < name.len; i++) {
+        text[i] = (char)slice_lower(name.at[i]);
+    }
+    return slice_of(text, name.len);
+}
+
+/* What names have to say; empty where nothing was found. */
+static void name_facts(const struct exchange *x, struct access_facts *facts)
+{
+    const struct route *route = x->found.route;
+    if (route != NULL) {
+        facts->route = route->name;
+        facts->object = route->origin != NULL ? route->origin->object : facts->object;
+    }
+    if (x->cluster != NULL) {
+        facts->cluster = x->cluster->config->name;
+        facts->cluster_stat = x->cluster->config->stat_name;
+    }
+    const struct endpoint *endpoint = endpoint_of(x);
+    facts->upstream = endpoint != NULL ? &endpoint->config.addr : NULL;
+    if (fail_cause(x->fail) == FAIL_CAUSE_CONNECT) {
+        facts->transport_failure = x->reply_detail;
+    }
+}
+
+static void write_access_logs(struct exchange *x)
+{
+    const struct hcm_config *http = x->service->http;
+    const struct tcp_config *tcp = x->service->tcp;
+    const struct access_log_config *logs = http != NULL ? http->access_logs : tcp->access_logs;
+    unsigned count = http != NULL ? http->access_log_count : tcp->access_log_count;
+    if (count == 0 || x->worker->access == NULL) {
+        return;
+    }
+    char flags[16];
+    char details[32];
+    struct access_facts facts = {
+        .request = http != NULL ? &x->request : NULL,
+        .answer = x->answer,
+        .trailers = x->source == ANSWER_UPSTREAM ? x->attempt.up.trailers : NULL,
+        .original_path = x->client_path,
+        .details = details_of(x, details),
+        .client_identity = x->server->peer_identity,
+        .flags = stats_flags(x->fail, (x->record.bits & RECORD_RETRIES_ENDED) != 0, flags),
+        .client = &x->server->peer,
+        .local = server_get_local(x->server),
+        .start_wall_us = x->record.begun_wall_us,
+        .duration_us = x->worker->loop->now_us - x->begun_us,
+        .response_us = x->head_us != 0 ? x->head_us - x->begun_us : 0,
+        .bytes_received = x->request_bytes,
+        .bytes_sent = x->answer_bytes,
+        .attempts = x->attempts,
+        .status = http != NULL ? x->status : 0,
+        .grpc = x->grpc ? grpc_status(x) : -1,
+    };
+    name_facts(x, &facts);
+    for (unsigned i = 0; i < count; i++) {
+        access_logs_write(x->worker->access, &logs[i], &facts);
+    }
+}
+
 /* ---- the log of failures ---- */
 
 static void log_failure(const struct exchange *x)
@@ -145,6 +216,7 @@ void report_exchange(struct exchange *x)
     record_end(x);
     count(x);
     recorder_keep(x->worker->recorder, x);
+    write_access_logs(x);
     if (x->fail != FAIL_NONE && x->fail != FAIL_CLIENT_GONE) {
         log_failure(x);
     }

@@ -222,10 +222,10 @@ struct stats_worker {
     struct metric overflow[2][4]; /* HTTP, TCP: what the cache has no room for */
 };
 
-static const enum stat http_stats[4] = {STAT_REQUESTS, STAT_REQUEST_DURATION, STAT_REQUEST_BYTES,
-                                        STAT_RESPONSE_BYTES};
-static const enum stat tcp_stats[4] = {STAT_TCP_OPENED, STAT_TCP_CLOSED, STAT_TCP_SENT,
-                                       STAT_TCP_RECEIVED};
+static const enum stats_family http_stats[4] = {STAT_REQUESTS, STAT_REQUEST_DURATION,
+                                                STAT_REQUEST_BYTES, STAT_RESPONSE_BYTES};
+static const enum stats_family tcp_stats[4] = {STAT_TCP_OPENED, STAT_TCP_CLOSED, STAT_TCP_SENT,
+                                               STAT_TCP_RECEIVED};
 
 struct stats_worker *stats_worker_new(struct stats *stats)
 {
@@ -271,14 +271,14 @@ void stats_worker_free(struct stats_worker **worker_at)
     mem_free(worker);
 }
 
-void stats_count(struct stats_worker *worker, enum stat stat, uint64_t amount)
+void stats_count(struct stats_worker *worker, enum stats_family stat, uint64_t amount)
 {
     if (worker != NULL) {
         metrics_add(worker->shard, worker->plain[stat], amount);
     }
 }
 
-void stats_count_up_to(struct stats_worker *worker, enum stat stat, uint64_t total)
+void stats_count_up_to(struct stats_worker *worker, enum stats_family stat, uint64_t total)
 {
     if (worker != NULL) {
         metrics_add(worker->shard, worker->plain[stat], total - worker->told[stat]);
@@ -286,14 +286,14 @@ void stats_count_up_to(struct stats_worker *worker, enum stat stat, uint64_t tot
     }
 }
 
-void stats_set(struct stats_worker *worker, enum stat stat, int64_t value)
+void stats_set(struct stats_worker *worker, enum stats_family stat, int64_t value)
 {
     if (worker != NULL) {
         metrics_set(worker->shard, worker->plain[stat], value);
     }
 }
 
-static struct metric indexed(struct stats_worker *worker, enum stat stat, unsigned index,
+static struct metric indexed(struct stats_worker *worker, enum stats_family stat, unsigned index,
                              const char *name)
 {
     CHECK(index < STATS_INDEX_MAX);
@@ -308,15 +308,16 @@ static struct metric indexed(struct stats_worker *worker, enum stat stat, unsign
     return *metric;
 }
 
-void stats_count_by(struct stats_worker *worker, enum stat stat, unsigned index, const char *name)
+void stats_count_by(struct stats_worker *worker, enum stats_family stat, unsigned index,
+                    const char *name)
 {
     if (worker != NULL) {
         metrics_add(worker->shard, indexed(worker, stat, index, name), 1);
     }
 }
 
-void stats_set_by(struct stats_worker *worker, enum stat stat, unsigned index, const char *name,
-                  int64_t value)
+void stats_set_by(struct stats_worker *worker, enum stats_family stat, unsigned index,
+                  const char *name, int64_t value)
 {
     if (worker != NULL) {
         metrics_set(worker->shard, indexed(worker, stat, index, name), value);
@@ -382,7 +383,7 @@ static void resolve(struct stats_worker *worker, const struct stats_key *key,
                                               : SLICE("none");
     values[LABEL_CODE] = slice_of_text(code);
     values[LABEL_GRPC] = slice_of_text(grpc);
-    const enum stat *stats = key->protocol == STATS_TCP ? tcp_stats : http_stats;
+    const enum stats_family *stats = key->protocol == STATS_TCP ? tcp_stats : http_stats;
     for (unsigned i = 0; i < 4; i++) {
         metric[i] = metrics_resolve(worker->stats->metrics, stats[i], values);
     }

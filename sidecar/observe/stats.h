@@ -71,7 +71,7 @@
     X(CERTIFICATE_EXPIRY, "pillion_certificate_expiry_seconds", GAUGE, NONE, NONE, 1,              \
       "Unix time at which the workload's certificate ends")
 
-enum stat {
+enum stats_family {
 #define X(id, name, kind, labels, bounds, scale, help) STAT_##id,
     STATS_FAMILIES(X)
 #undef X
@@ -121,16 +121,17 @@ void stats_worker_sweep(struct stats_worker *worker, uint64_t now_us);
 /* ---- plain counts ---- */
 
 /* A family without labels. */
-void stats_count(struct stats_worker *worker, enum stat stat, uint64_t amount);
+void stats_count(struct stats_worker *worker, enum stats_family stat, uint64_t amount);
 /* A counter that somebody else keeps: adds what came since the last call. */
-void stats_count_up_to(struct stats_worker *worker, enum stat stat, uint64_t total);
-void stats_set(struct stats_worker *worker, enum stat stat, int64_t value);
+void stats_count_up_to(struct stats_worker *worker, enum stats_family stat, uint64_t total);
+void stats_set(struct stats_worker *worker, enum stats_family stat, int64_t value);
 #define STATS_INDEX_MAX 64
 /* A family with one label, whose value is `name`; index (< STATS_INDEX_MAX) is the value's number
  * in its enum, by which the series is found the next time. `name` lives for ever. */
-void stats_count_by(struct stats_worker *worker, enum stat stat, unsigned index, const char *name);
-void stats_set_by(struct stats_worker *worker, enum stat stat, unsigned index, const char *name,
-                  int64_t value);
+void stats_count_by(struct stats_worker *worker, enum stats_family stat, unsigned index,
+                    const char *name);
+void stats_set_by(struct stats_worker *worker, enum stats_family stat, unsigned index,
+                  const char *name, int64_t value);
 
 /* ---- requests ---- */
 

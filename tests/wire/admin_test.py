@@ -4,6 +4,7 @@ that takes nothing but what the format allows."""
 import contextlib
 import http.server
 import json
+import os
 import re
 import signal
 import threading
@@ -15,7 +16,10 @@ from support.program import Program, binary, temp_folder
 EXTENSION = "type.googleapis.com/envoy.extensions"
 HCM = f"{EXTENSION}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 TCP = f"{EXTENSION}.filters.network.tcp_proxy.v3.TcpProxy"
+FILE_LOG = f"{EXTENSION}.access_loggers.file.v3.FileAccessLog"
 CLUSTER = "outbound|8000||order-service.shop.svc.cluster.local"
+LOG_FORMAT = '%REQ(:METHOD)% %REQ(X-ORIGINAL?:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% ' \
+             '%UPSTREAM_CLUSTER% %BYTES_SENT% "%REQ(USER-AGENT):4%" %ROUTE_NAME%\n'
 
 
 def address(port):
@@ -33,13 +37,16 @@ def origin(object_name, line):
         "object": object_name, "generation": 7, "file": "mesh.yaml", "line": line}}}
 
 
-def bootstrap(ports):
+def bootstrap(ports, folder):
+    log = {"name": "file", "typed_config": {
+        "@type": FILE_LOG, "path": f"{folder}/access.log",
+        "log_format": {"text_format_source": {"inline_string": LOG_FORMAT}}}}
     routes = [
         {"match": {"prefix": "/gone"}, "name": "gone", "route": {"cluster": "gone"},
          "metadata": origin("VirtualService/shop/gone", 12)},
         {"match": {"prefix": "/"}, "name": "all", "route": {"cluster": CLUSTER},
          "metadata": origin("VirtualService/shop/orders", 3)}]
-    manager = {"@type": HCM, "stat_prefix": "web",
+    manager = {"@type": HCM, "stat_prefix": "web", "access_log": [log],
                "generate_request_id": True, "http_filters": [{
                    "name": "router", "typed_config": {
                        "@type": f"{EXTENSION}.filters.http.router.v3.Router"}}],
@@ -141,7 +148,7 @@ class Admin(unittest.TestCase):
         stack.callback(app.shutdown)
         self.folder = stack.enter_context(temp_folder())
         with open(f"{self.folder}/bootstrap.json", "w", encoding="utf-8") as file:
-            json.dump(bootstrap(self.ports), file)
+            json.dump(bootstrap(self.ports, self.folder), file)
         self.sidecar = stack.enter_context(Program(
             [binary("pillion-sidecar"), "--config", f"{self.folder}/bootstrap.json", "--workers", 2,
              "--metrics-address", f"127.0.0.1:{self.ports['metrics']}", "--drain-min", "0s",
@@ -265,6 +272,31 @@ class Admin(unittest.TestCase):
         self.assertEqual(routes[1]["targets"], [{"cluster": CLUSTER, "weight": 1}])
         self.assertEqual(routes[1]["origin"]["line"], 3)
 
+    def test_access_log(self):
+        self.call("/a?b", fields=[("user-agent", "tester")])
+        self.call("/gone", status=503)
+        client = http1.Client(self.ports["http"])
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        self.assertEqual(client.answer().status, 400)
+        client.sock.close()
+        path = f"{self.folder}/access.log"
+
+        def lines():
+            with open(path, encoding="utf-8") as file:
+                return file.read().splitlines()
+
+        net.wait_for(lambda: os.path.exists(path) and len(lines()) == 3)
+        bad, good, failed = sorted(lines())
+        self.assertEqual(good, f'GET /a?b HTTP/1.1 200 - {CLUSTER} 3 "test" all')
+        self.assertRegex(failed, r'^GET /gone HTTP/1.1 503 UF,URX gone [0-9]+ "-" gone$')
+        self.assertRegex(bad, r'^- - HTTP/1.1 400 DPE - [0-9]+ "-" -$')
+
+    def test_a_full_disk_loses_lines_not_requests(self):
+        os.symlink("/dev/full", f"{self.folder}/access.log")
+        for _ in range(3):
+            self.call()
+        net.wait_for(lambda: self.total("pillion_access_log_dropped_total") == 3)
+
     def test_certs(self):
         self.assertEqual(self.json("/certs"), {"certificates": []})
 
@@ -297,7 +329,7 @@ class Admin(unittest.TestCase):
     def test_a_taken_port_does_not_stop_traffic(self):
         second = dict(self.ports, http=net.free_port(), tcp=net.free_port())
         with open(f"{self.folder}/second.json", "w", encoding="utf-8") as file:
-            json.dump(bootstrap(second), file)
+            json.dump(bootstrap(second, self.folder), file)
         with Program([binary("pillion-sidecar"), "--config", f"{self.folder}/second.json",
                       "--metrics-address", f"127.0.0.1:{self.ports['metrics']}", "--drain-min", "0s"],
                      port=second["http"]) as sidecar:
