@@ -14,6 +14,7 @@
 #include "http/raw.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/alpn.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/route/chain.h"
 #include "sidecar/worker.h"
 
@@ -235,8 +236,35 @@ static const struct filter_chain *find_chain(const struct intake *intake, const 
     return chain_find(intake->listener->config, &query);
 }
 
+/* X(value, name) */
+#define DETECTIONS(X) X(TLS, "tls") X(HTTP1, "http/1.1") X(HTTP2, "http/2") X(OPAQUE, "opaque")
+
+enum detection {
+#define X(value, name) DETECTION_##value,
+    DETECTIONS(X)
+#undef X
+};
+
+static void count_detection(const struct intake *intake, const struct seen *seen)
+{
+    static const char *const names[] = {
+#define X(value, name) [DETECTION_##value] = (name),
+        DETECTIONS(X)
+#undef X
+    };
+    const struct listener_config *config = intake->listener->config;
+    if (config->inspect_tls || config->inspect_http) {
+        enum detection detection = seen->tls     ? DETECTION_TLS
+                                   : seen->http1 ? DETECTION_HTTP1
+                                   : seen->http2 ? DETECTION_HTTP2
+                                                 : DETECTION_OPAQUE;
+        stats_count_by(worker_of(intake)->stats, STAT_DETECTIONS, detection, names[detection]);
+    }
+}
+
 static void choose_chain(struct intake *intake, const struct seen *seen)
 {
+    count_detection(intake, seen);
     intake->chain = find_chain(intake, seen);
     if (intake->chain == NULL || intake->chain->kind == CHAIN_QUARANTINED) {
         char text[ADDR_TEXT_MAX];

@@ -439,6 +439,11 @@ void admin_free(struct admin **admin_at)
     mem_free(admin);
 }
 
+struct stats_worker *admin_get_stats(struct admin *admin)
+{
+    return admin->own;
+}
+
 void admin_set_ready(struct admin *admin, bool ready)
 {
     admin->ready = ready;

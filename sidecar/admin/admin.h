@@ -13,6 +13,7 @@
 struct admin;
 struct loop;
 struct stats;
+struct stats_worker;
 struct task;
 struct worker;
 
@@ -30,6 +31,10 @@ struct admin_parts {
 struct admin *admin_new(const struct admin_parts *parts) MUST_USE;
 /* The workers' threads have ended. */
 void admin_free(struct admin **admin);
+
+/* The admin thread's own counters, for what it does beside: configuration, certificates. Borrowed.
+ */
+struct stats_worker *admin_get_stats(struct admin *admin);
 
 /* What readiness says; false at first. */
 void admin_set_ready(struct admin *admin, bool ready);

@@ -99,6 +99,11 @@ json_t *show_gauges(struct worker *worker, struct slice argument)
     stats_set_by(stats, STAT_CONNECTIONS_OPEN, STATS_DOWNSTREAM, "downstream", (int64_t)downstream);
     stats_set_by(stats, STAT_CONNECTIONS_OPEN, STATS_UPSTREAM, "upstream",
                  (int64_t)upstream_connections(worker));
+    if (worker->index == 0 && worker->keys.identity != NULL) { /* all workers have the same */
+        stats_set(
+            stats, STAT_CERTIFICATE_EXPIRY,
+            (int64_t)(tls_identity_get_validity(worker->keys.identity)->not_after_us / 1000000));
+    }
     stats_count_up_to(stats, STAT_ALLOCATIONS, alloc_counts().calls);
     stats_worker_sweep(stats, worker->loop->now_us);
     return json_null();

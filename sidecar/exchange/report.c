@@ -107,6 +107,15 @@ void report_opened(struct exchange *x)
     stats_opened(x->worker->stats, &key, &names, x->worker->loop->now_us);
 }
 
+/* HTTP/1 has room for trailers behind a chunked body only (RFC 9112 7.1.2). */
+static bool trailers_lost(const struct exchange *x)
+{
+    bool chunked = x->answer != NULL && x->answer->content_length == MESSAGE_LENGTH_UNKNOWN &&
+                   x->request.version != MESSAGE_HTTP_1_0;
+    return x->source == ANSWER_UPSTREAM && x->attempt.up.trailers != NULL && !chunked &&
+           x->request.version != MESSAGE_HTTP_2;
+}
+
 static void count(struct exchange *x)
 {
     struct stats_worker *stats = x->worker->stats;
@@ -119,6 +128,9 @@ static void count(struct exchange *x)
     stats_ended(stats, &key, &names, &amounts, now_us);
     if (x->fail != FAIL_NONE) {
         stats_count_by(stats, STAT_FAILURES, x->fail, fail_name(x->fail));
+    }
+    if (trailers_lost(x)) {
+        stats_count(stats, STAT_TRAILERS_DROPPED, 1);
     }
     if (x->bad != CODEC_BAD_NONE) {
         stats_count_by(stats, STAT_CODEC_REFUSALS, x->bad, codec_bad_name((enum codec_bad)x->bad));
