@@ -4,9 +4,11 @@ import http.client
 import http.server
 import json
 import os
+import socketserver
 import threading
+import urllib.request
 
-from support.net import LOOPBACK, free_port
+from support.net import LOOPBACK, free_port, wait_for
 from support.program import Program, binary
 
 
@@ -56,6 +58,27 @@ class App:
         self._thread.join()
 
 
+class Echo:
+    """A TCP application that speaks first, then returns what it gets."""
+
+    GREETING = b"220 hello\r\n"
+
+    def __init__(self):
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                self.request.sendall(Echo.GREETING)
+                while piece := self.request.recv(65536):
+                    self.request.sendall(piece)
+
+        self._server = socketserver.ThreadingTCPServer((LOOPBACK, 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    __enter__ = App.__enter__
+    __exit__ = App.__exit__
+
+
 class Sidecar:
     """The sidecar of one workload. `inbound`: {LISTEN port: APP port}; `outbound`: "HOST:PORT[/tcp]"
     each get a port of their own, self.out[...]."""
@@ -67,13 +90,14 @@ class Sidecar:
         with open(self.token, "w", encoding="utf-8") as file:
             file.write(control.token(account=account) + "\n")
         os.chmod(self.token, 0o600)
+        self.metrics_port = free_port()
         self.command = [binary("pillion-sidecar"), "--capture", "none",
                         "--control-address", f"{LOOPBACK}:{control.secure_port}",
                         "--mesh-root", f"{control.state}/ca/root.pem", "--token-file", self.token,
                         "--workload", f"default/{name}", "--service-account", f"default/{account}",
                         "--address", LOOPBACK, "--workers", "2", "--drain-min", "0",
                         "--admin-address", f"{LOOPBACK}:{free_port()}",
-                        "--metrics-address", f"{LOOPBACK}:{free_port()}"]
+                        "--metrics-address", f"{LOOPBACK}:{self.metrics_port}"]
         for listen, app in (inbound or {}).items():
             self.command += ["--inbound", f"{LOOPBACK}:{listen}={LOOPBACK}:{app}"]
         for target, port in self.out.items():
@@ -84,8 +108,17 @@ class Sidecar:
     def start(self, ready=True):
         self.program = Program(self.command)
         if ready:
-            self.program.wait_for_output("ready")
+            wait_for(lambda: self.program.ended() or self.is_ready(), what="readiness")
+            assert not self.program.ended(), self.program.output()
         return self
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.metrics_port}/healthz/ready",
+                                        timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def __enter__(self):
         return self.start()
