@@ -184,8 +184,14 @@ class Identity(unittest.TestCase):
 
     def test_certificates_are_renewed_under_traffic(self):
         with contextlib.ExitStack() as stack:
-            mesh = Mesh(stack, control_options=("--cert-ttl", "60s"))
+            mesh = Mesh(stack, control_options=("--cert-ttl", "10s"))
             connection = stack.enter_context(contextlib.closing(mesh.client.connect(ORDER)))
+            sides = (mesh.client, *mesh.sidecars.values())
+
+            def renewed():
+                self.assertEqual(ask(connection)[0], 200)
+                return all(s.program.output().count(" certificate ") > 1 for s in sides)
+            wait_for(renewed, 20, what="new certificates")
             self.assertEqual(ask(connection)[0], 200)
 
     def test_another_s_root_is_not_believed(self):
