@@ -415,9 +415,9 @@ void intake_begin(struct listener *listener, struct net_conn **net)
         choose_chain(intake, &nothing);
         return;
     }
-    uint64_t limit_us =
-        listener->place != NULL ? worker->settings->detect_hold_us : config->inspect_timeout_us;
-    if (limit_us != 0) {
+    bool holds = listener->place != NULL; /* for no time, perhaps; in a file 0 means for ever */
+    uint64_t limit_us = holds ? worker->settings->detect_hold_us : config->inspect_timeout_us;
+    if (holds || limit_us != 0) {
         timer_set(worker->loop, &intake->timer, worker->loop->now_us + limit_us);
     }
 }

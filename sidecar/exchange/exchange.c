@@ -528,9 +528,8 @@ void exchange_finish(struct exchange *x, enum fail fail)
 
 void exchange_broken(struct exchange *x, const char *fact, const char *file, int line)
 {
-#ifdef NDEBUG
-    log_error("broken", "fact", fact, "file", file);
-    (void)line;
+#ifdef PILLION_RELEASE
+    log_error("broken", LOG_TEXT("fact", fact), LOG_TEXT("file", file), LOG_I64("line", line));
     exchange_finish(x, FAIL_BUG);
 #else
     (void)x;
@@ -654,7 +653,9 @@ static void run(struct task *task)
         push(x);
         arm(x);
         x->runs_idle++;
-        CHECK(x->runs_idle < RUNS_IDLE_MAX);
+        if (!EXPECT(x, x->runs_idle < RUNS_IDLE_MAX)) {
+            loop_post(x->worker->loop, &x->task);
+        }
     }
     check_set_running(0);
 }

@@ -109,7 +109,8 @@ void exchange_begin_opaque(struct server *server);
  * failed, later reasons are ignored. */
 void exchange_finish(struct exchange *exchange, enum fail fail);
 
-/* A fact that only this exchange depends on. It ends with FAIL_BUG; in tests it aborts. */
+/* A fact that only this exchange depends on. It ends with FAIL_BUG; the process
+ * aborts in every build but the release. */
 #define EXPECT(exchange, fact)                                                                     \
     (LIKELY(fact) ? true : (exchange_broken((exchange), #fact, __FILE__, __LINE__), false))
 void exchange_broken(struct exchange *exchange, const char *fact, const char *file, int line);
