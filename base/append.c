@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,7 +17,7 @@ struct append *append_open(const char *path, struct error *err)
 {
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0640);
     if (fd < 0) {
-        (void)error_set(err, "%s: %s", path, strerror(errno));
+        (void)error_errno(err, "%s", path);
         return NULL;
     }
     struct stat about;

@@ -11,7 +11,7 @@ import threading
 import unittest
 
 from support import http1, net
-from support.program import Program, binary, temp_folder
+from support.program import Program, binary, run, temp_folder
 
 EXTENSION = "type.googleapis.com/envoy.extensions"
 HCM = f"{EXTENSION}.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -178,8 +178,8 @@ class Admin(unittest.TestCase):
 
     def total(self, family, **labels):
         """The sum of a family's samples that carry these labels."""
-        families = self.metrics()
-        return sum(value for (_, have), value in families[family][1].items()
+        _, samples = self.metrics().get(family, (None, {}))
+        return sum(value for (_, have), value in samples.items()
                    if labels.items() <= dict(have).items())
 
     def test_requests_are_counted_under_istios_names(self):
@@ -218,7 +218,8 @@ class Admin(unittest.TestCase):
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
         self.assertEqual(client.answer().status, 400)
         client.sock.close()
-        self.assertEqual(self.total("pillion_codec_refusals_total"), 1)
+        # Counted when the exchange has ended, which is after its answer.
+        net.wait_for(lambda: self.total("pillion_codec_refusals_total") == 1)
 
     def test_stats_for_people(self):
         self.call()
@@ -290,6 +291,14 @@ class Admin(unittest.TestCase):
         self.assertEqual(good, f'GET /a?b HTTP/1.1 200 - {CLUSTER} 3 "test" all')
         self.assertRegex(failed, r'^GET /gone HTTP/1.1 503 UF,URX gone [0-9]+ "-" gone$')
         self.assertRegex(bad, r'^- - HTTP/1.1 400 DPE - [0-9]+ "-" -$')
+
+    def test_an_unknown_operator_is_refused_at_start(self):
+        config = bootstrap(self.ports, self.folder)
+        with open(f"{self.folder}/bad.json", "w", encoding="utf-8") as file:
+            file.write(json.dumps(config).replace("%ROUTE_NAME%", "%ROUTE_NUMBER%"))
+        code, _, errors = run([binary("pillion-sidecar"), "--config", f"{self.folder}/bad.json"])
+        self.assertEqual(code, 1)
+        self.assertIn("log_format: %ROUTE_NUMBER%: no such operator", errors)
 
     def test_a_full_disk_loses_lines_not_requests(self):
         os.symlink("/dev/full", f"{self.folder}/access.log")
