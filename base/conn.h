@@ -25,6 +25,7 @@ struct conn_peer {
 struct conn {
     const struct conn_ops *ops;
     struct net_conn *net; /* owned; null after close */
+    bool peer_refused;    /* the handshake failed for who the peer is, or is not */
 };
 
 struct conn_ops {

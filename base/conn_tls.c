@@ -228,6 +228,7 @@ static void fail(struct tls_conn *tls, int ssl_error)
     struct error other = {{0}};
     if (tls->handshake != NULL && tls->handshake->refusal.text[0] != '\0') {
         text = tls->handshake->refusal.text;
+        tls->conn.peer_refused = true;
     } else if (tls->eof) {
         text = tls->handshake != NULL ? "peer closed the connection during the handshake"
                                       : "peer closed without close_notify: the end may be cut off";

@@ -484,6 +484,15 @@ void stream_write_interim(struct stream *stream, const struct message *message)
     CHECK(command(stream, &cmd) == CODEC_DONE);
 }
 
+void stream_become_tunnel(struct stream *stream)
+{
+    stream->tunnel = true;
+    struct channel *channel = stream->channel;
+    if (channel != NULL && stream->out_end && !channel->codec->ops->multiplexes) {
+        channel->fin = true;
+    }
+}
+
 static enum codec_room block(struct stream *stream)
 {
     if (!list_linked(&stream->blocked)) {

@@ -153,6 +153,9 @@ void stream_detach(struct stream *stream);
 /* Writing. On a stream without channel nothing happens and CODEC_DONE is returned: STREAM_LOST says
  * it. */
 void stream_write_head(struct stream *stream, const struct message *message, bool end);
+/* From now on the stream carries bytes: on HTTP/1 and raw connections its end is a FIN, also one
+ * that was written before anybody knew. */
+void stream_become_tunnel(struct stream *stream);
 void stream_write_interim(struct stream *stream, const struct message *message);
 /* Takes from the front of `from` what there is room for. FULL: STREAM_ROOM follows. `end`: the
  * message ends with the last byte of `from` (also when it is empty). */

@@ -48,6 +48,9 @@ static enum codec_room raw_write(struct codec *codec, struct buf *out, struct co
     if (cmd->kind == CODEC_CMD_END || cmd->kind == CODEC_CMD_RESET || cmd->end) {
         raw_of(codec)->out_end = true;
     }
+    if (cmd->kind == CODEC_CMD_RESET) {
+        raw_of(codec)->in_end = true; /* nobody listens any more: the connection is finished */
+    }
     return CODEC_DONE;
 }
 

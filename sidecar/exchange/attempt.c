@@ -216,6 +216,10 @@ static void take_events(struct exchange *exchange)
     }
     if ((events & STREAM_HEAD) != 0) {
         attempt_set_recv(attempt, RECV_HELD);
+        /* The peer could not open the tunnel; its words about that are not the server's bytes. */
+        if (exchange->service->http == NULL && up->head->status / 100 != 2) {
+            fail_with(attempt, FAIL_CONNECT_RESET);
+        }
     }
     if ((events & STREAM_REFUSED) != 0) {
         fail_with(attempt, fail_of_bad(up->bad));

@@ -323,8 +323,10 @@ static void send_answer_head(struct exchange *x)
     x->answer = attempt->up.head;
     x->status = x->answer->status;
     x->tunnel = x->tunnel || opens_tunnel(x);
-    x->down.tunnel = x->tunnel;
-    attempt->up.tunnel = x->tunnel;
+    if (x->tunnel) {
+        stream_become_tunnel(&x->down);
+        stream_become_tunnel(&attempt->up);
+    }
     rewrite_answer(x);
     bool end = !x->tunnel && attempt->up.in_end && buf_empty(&attempt->up.in) &&
                attempt->up.trailers == NULL;

@@ -71,7 +71,8 @@ enum dial_step dial_drive(struct conn *conn, enum pool_protocol protocol, enum f
     }
     enum net_error error = conn->net->ops->error(conn->net);
     bool in_handshake = conn->ops->tls && !connecting;
-    *fail = in_handshake ? FAIL_TLS : fail_of(error);
+    enum fail of_tls = conn->peer_refused ? FAIL_TLS_PEER : FAIL_TLS;
+    *fail = in_handshake ? of_tls : fail_of(error);
     return DIAL_FAILED;
 }
 

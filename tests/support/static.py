@@ -58,7 +58,10 @@ class Sidecar(Program):
         self._file.flush()
         self.port = port
         drain = () if "--drain-min" in options else ("--drain-min", "0s")
+        self.admin_port, self.metrics_port = net.free_port(), net.free_port()
         super().__init__([binary("pillion-sidecar"), "--config", self._file.name, "--workers", workers,
+                          "--admin-address", f"{net.LOOPBACK}:{self.admin_port}",
+                          "--metrics-address", f"{net.LOOPBACK}:{self.metrics_port}",
                           *drain, *options], name=name, port=port)
 
     def memory_kb(self):
