@@ -39,6 +39,8 @@ static enum result match_opaque(struct exchange *x)
         return FAIL;
     }
     cluster_hold(x->cluster);
+    x->plan.idle_us = tcp->idle_us; /* also until the peer's sidecar has answered the CONNECT */
+    x->idle_at_us = tcp->idle_us != 0 ? x->begun_us + tcp->idle_us : 0;
     return NEXT;
 }
 
@@ -410,10 +412,26 @@ static enum result discard_upload(struct exchange *x)
     return WAIT;
 }
 
+/* A tunnel has no end of its own where a peer is silently gone. What is open in one direction only
+ * gets less: connection tracking forgets it after a minute. */
+static void watch_tunnel(struct exchange *x)
+{
+    const struct worker_settings *settings = x->worker->settings;
+    const struct tcp_config *tcp = x->service->tcp;
+    bool half = x->up_ended || x->down_ended;
+    uint64_t idle_us = half          ? settings->half_closed_us
+                       : tcp != NULL ? tcp->idle_us
+                                     : settings->tunnel_idle_us;
+    x->idle_at_us = idle_us != 0 ? x->worker->loop->now_us + idle_us : 0;
+}
+
 /* After the head: what goes wrong upstream can only be told by cutting the answer short. */
 static enum result relay_upstream(struct exchange *x)
 {
     struct attempt *attempt = &x->attempt;
+    uint64_t bytes = x->request_bytes + x->answer_bytes;
+    bool first = !x->head_sent;
+    bool half = x->up_ended || x->down_ended;
     if (!x->head_sent) {
         send_answer_head(x);
     } else {
@@ -422,6 +440,11 @@ static enum result relay_upstream(struct exchange *x)
     move_up(x);
     if (!x->down_ended) {
         move_down(x);
+    }
+    bool news = first || x->request_bytes + x->answer_bytes != bytes ||
+                (x->up_ended || x->down_ended) != half;
+    if (x->tunnel && news) {
+        watch_tunnel(x);
     }
     if (x->down_ended && (x->up_ended || !x->tunnel)) {
         return discard_upload(x);
@@ -565,7 +588,7 @@ static void take_events(struct exchange *x)
     if ((events & STREAM_END) != 0) {
         timeout_request_ended(&x->plan, x->worker->loop->now_us);
     }
-    if (events != 0 && x->idle_at_us != 0) {
+    if (events != 0 && x->idle_at_us != 0 && !x->head_sent) {
         x->idle_at_us = x->worker->loop->now_us + x->plan.idle_us;
     }
 }
@@ -585,7 +608,8 @@ static void take_time(struct exchange *x)
     if (passed(timeout_of_request(&x->plan, &at_deadline), now_us)) {
         x->fail = at_deadline;
     } else if (passed(x->idle_at_us, now_us)) {
-        x->fail = x->up_ended || x->down.in_end ? FAIL_STREAM_IDLE : FAIL_REQUEST_STALLED;
+        bool theirs = !x->tunnel && !x->up_ended && !x->down.in_end;
+        x->fail = theirs ? FAIL_REQUEST_STALLED : FAIL_STREAM_IDLE;
     }
     if (x->fail != FAIL_NONE) {
         fail_exchange(x);

@@ -271,7 +271,8 @@ static void draw_opaque_faults(struct plan *plan, struct rng *rng)
     draw_opaque(plan, rng);
     add_faults(&plan->hop_shape, rng);
     plan->hop_shape.swallow_ppm = 0;
-    plan->hop_shape.silence_ppm = 0; /* nothing but the tunnel's hour would end it */
+    plan->client.hasty_is_fine =
+        true; /* the other end is silently gone: the tunnel's hour ends it */
     plan->client.abort_ppm = half(rng) ? 0 : 300000;
     plan->client.abort_max_us = between(rng, 100, 50000);
 }
