@@ -194,6 +194,18 @@ uint64_t stats_hash_text(struct slice text)
     return text.len > 0 ? slice_hash(text, NAME_SEED) | 1 : 0;
 }
 
+uint64_t stats_hash_workload(const struct stats_workload *of)
+{
+    const struct slice parts[] = {
+        of->name,    of->namespace,         of->principal,         of->app,
+        of->version, of->canonical_service, of->canonical_revision};
+    uint64_t hash = NAME_SEED;
+    for (unsigned i = 0; i < COUNT_OF(parts); i++) {
+        hash = slice_hash(parts[i], hash);
+    }
+    return hash | 1;
+}
+
 uint64_t stats_hash_endpoint(const struct endpoint_config *config)
 {
     uint64_t hash = slice_hash(config->workload, NAME_SEED);
@@ -353,7 +365,8 @@ static void resolve(struct stats_worker *worker, const struct stats_key *key,
     struct stats_workload other = {.name = {NULL, 0}};
     struct stats_service service;
     if (key->inbound) {
-        other = stats_workload_of_peer(names->peer);
+        other = names->peer_says != NULL ? *names->peer_says : stats_workload_of_peer(names->peer);
+        other.principal = names->peer; /* proven, not said */
         service = own_service(self);
     } else {
         if (names->endpoint != NULL) {

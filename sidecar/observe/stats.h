@@ -155,6 +155,8 @@ struct stats_names {
     struct slice cluster;
     const struct endpoint_config *endpoint; /* null: none was picked */
     struct slice peer;                      /* SPIFFE id of the client's certificate */
+    const struct stats_workload *peer_says; /* what the client's sidecar tells of itself (PEER
+                                               frame), in the key's hash too; null: nothing */
 };
 
 struct stats_amounts {
@@ -164,7 +166,9 @@ struct stats_amounts {
 };
 
 uint64_t stats_hash_text(struct slice text);
-/* Of all that labels say about it. */
+/* Of all that labels say about it. For a peer that told of itself the key takes this, with the
+ * proven identity as its principal. */
+uint64_t stats_hash_workload(const struct stats_workload *of);
 uint64_t stats_hash_endpoint(const struct endpoint_config *config);
 
 /* An HTTP or gRPC request ended, or (STATS_TCP) an opaque connection did. */

@@ -156,6 +156,26 @@ static void test_inbound_knows_the_peer(void **state)
     bed_free(bed);
 }
 
+static void test_inbound_believes_what_the_peers_sidecar_says_but_its_principal(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_new(100);
+    struct stats_workload says = {.name = SLICE("front-v1"),
+                                  .namespace = SLICE("web"),
+                                  .principal = SLICE("spiffe://cluster.local/ns/x/sa/root"),
+                                  .version = SLICE("v1")};
+    struct stats_key key = {
+        .peer = stats_hash_workload(&says), .status = 200, .grpc = -1, .inbound = true};
+    struct stats_names who = {.peer = SLICE("spiffe://cluster.local/ns/web/sa/front"),
+                              .peer_says = &says};
+    struct stats_amounts amounts = {.duration_us = 1};
+    stats_ended(bed->worker, &key, &who, &amounts, SECOND);
+    has(bed, "source_workload=\"front-v1\",source_workload_namespace=\"web\","
+             "source_principal=\"spiffe://cluster.local/ns/web/sa/front\"");
+    has(bed, "source_version=\"v1\"");
+    bed_free(bed);
+}
+
 static void test_opaque_connection(void **state)
 {
     (void)state;
@@ -248,6 +268,7 @@ int main(void)
         cmocka_unit_test(test_request_has_istios_labels),
         cmocka_unit_test(test_failure_shows_its_flags),
         cmocka_unit_test(test_inbound_knows_the_peer),
+        cmocka_unit_test(test_inbound_believes_what_the_peers_sidecar_says_but_its_principal),
         cmocka_unit_test(test_opaque_connection),
         cmocka_unit_test(test_plain_and_indexed_counts),
         cmocka_unit_test(test_unused_series_go),
