@@ -15,7 +15,8 @@ from support.program import Program, binary
 class App:
     """An HTTP/1.1 application on loopback; answers with its name and what it was asked."""
 
-    def __init__(self, name, handler=None):
+    def __init__(self, name, handler=None, listener=None):
+        """`listener`: a socket that listens already, elsewhere than on a port of loopback."""
         app = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -38,7 +39,11 @@ class App:
 
         self.name = name
         self.requests = 0
-        self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler, listener is None)
+        if listener is not None:
+            self._server.socket.close()
+            self._server.socket = listener
+            self._server.server_address = listener.getsockname()
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -63,14 +68,18 @@ class Echo:
 
     GREETING = b"220 hello\r\n"
 
-    def __init__(self):
+    def __init__(self, listener=None):
         class Handler(socketserver.BaseRequestHandler):
             def handle(self):
                 self.request.sendall(Echo.GREETING)
                 while piece := self.request.recv(65536):
                     self.request.sendall(piece)
 
-        self._server = socketserver.ThreadingTCPServer((LOOPBACK, 0), Handler)
+        self._server = socketserver.ThreadingTCPServer((LOOPBACK, 0), Handler, listener is None)
+        if listener is not None:
+            self._server.socket.close()
+            self._server.socket = listener
+            self._server.server_address = listener.getsockname()
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
