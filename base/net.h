@@ -50,7 +50,7 @@ const char *net_error_text(enum net_error error);
 enum net_option {
     NET_NODELAY,        /* bool */
     NET_NOTSENT_LOWAT,  /* bytes (TCP_NOTSENT_LOWAT) */
-    NET_KEEPALIVE_S,    /* seconds of idleness before TCP keep-alive probes; 0: off */
+    NET_KEEPALIVE_S,    /* seconds of idleness before and between TCP keep-alive probes; 0: off */
     NET_USER_TIMEOUT_MS /* TCP_USER_TIMEOUT */
 };
 

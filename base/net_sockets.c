@@ -375,6 +375,7 @@ static void socket_set_option(struct net_conn *conn, enum net_option option, int
         (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
         if (on) {
             (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &value, sizeof value);
+            (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &value, sizeof value);
         }
         break;
     }

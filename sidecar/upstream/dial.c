@@ -4,6 +4,8 @@
 #include "sidecar/alpn.h"
 #include "sidecar/worker.h"
 
+#define DEAD_PEER_S 30 /* a peer that acknowledges nothing for so long is gone */
+
 static enum fail fail_of(enum net_error error)
 {
     switch (error) {
@@ -20,6 +22,24 @@ static enum fail fail_of(enum net_error error)
         break;
     }
     return FAIL_CONNECT_RESET;
+}
+
+/* Among sidecars everything is a stream of HTTP/2, whatever the application speaks. */
+static bool offers_h2(const struct tls_config *tls)
+{
+    for (unsigned i = 0; i < tls->alpn_count; i++) {
+        if (alpn_codec_of(tls->alpn[i]) == ALPN_HTTP2) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Many requests hang on such a connection, and new ones would go on being put on it. */
+static void watch_peer(struct net_conn *net)
+{
+    net->ops->set_option(net, NET_KEEPALIVE_S, DEAD_PEER_S);
+    net->ops->set_option(net, NET_USER_TIMEOUT_MS, DEAD_PEER_S * 1000);
 }
 
 struct conn *dial_start(struct worker *worker, struct endpoint *endpoint, enum fail *fail)
@@ -41,6 +61,9 @@ struct conn *dial_start(struct worker *worker, struct endpoint *endpoint, enum f
     const struct tls_config *tls = endpoint->tls;
     if (tls == NULL) {
         return conn_plain(&net, (struct slice){NULL, 0});
+    }
+    if (offers_h2(tls)) {
+        watch_peer(net);
     }
     struct tls_client how = {.keys = &worker->keys,
                              .context = tls->context,
@@ -79,17 +102,6 @@ enum dial_step dial_drive(struct conn *conn, enum pool_protocol protocol, enum f
 struct codec *dial_mux_codec(struct worker *worker, const struct conn *conn)
 {
     return worker_h2(worker, CODEC_CLIENT, conn_alpn(conn));
-}
-
-/* Among sidecars everything is a stream of HTTP/2, whatever the application speaks. */
-static bool offers_h2(const struct tls_config *tls)
-{
-    for (unsigned i = 0; i < tls->alpn_count; i++) {
-        if (alpn_codec_of(tls->alpn[i]) == ALPN_HTTP2) {
-            return true;
-        }
-    }
-    return false;
 }
 
 enum pool_protocol dial_protocol(const struct endpoint *endpoint, const struct message *request)
