@@ -68,6 +68,7 @@ struct feed {
     uint64_t sweep_at_us;
     bool clusters_seen; /* the first answer of CDS came */
     bool ready;
+    bool heard; /* this stream has brought something */
     bool ended; /* the workers are gone */
 };
 
@@ -508,9 +509,14 @@ static void close_stream(struct feed *feed)
     ads_client_closed(feed->ads, now_ms(feed));
 }
 
-static void log_end(const struct feed *feed)
+/* Says why, and wonders about our certificate where it may be the reason: a refusal, or a
+ * connection that never came about. */
+static void note_end(const struct feed *feed)
 {
     unsigned status = grpc_call_get_status(feed->call);
+    if (status == GRPC_UNAUTHENTICATED || !feed->heard) {
+        identity_doubt(feed->options.identity);
+    }
     struct slice why = grpc_client_get_state(feed->client) == GRPC_CLIENT_CLOSED
                            ? grpc_client_why(feed->client)
                            : grpc_call_get_text(feed->call);
@@ -533,6 +539,7 @@ static void open_stream(struct feed *feed)
                                             .message_max = feed->options.message_max,
                                             .owner = &feed->task};
         feed->call = grpc_client_stream(feed->client, &options);
+        feed->heard = false;
         ads_client_opened(feed->ads, now_ms(feed));
     }
     arena_fini(&arena);
@@ -550,13 +557,14 @@ static bool receive(struct feed *feed)
                 log_warning("the control plane's stream makes no sense", LOG_CAUSE(&err));
                 return false;
             }
+            feed->heard = true;
             take_updates(feed);
             break;
         case GRPC_NEXT_NONE:
             return true;
         case GRPC_NEXT_END:
         case GRPC_NEXT_CLOSED:
-            log_end(feed);
+            note_end(feed);
             return false;
         }
     }

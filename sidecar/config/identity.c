@@ -23,6 +23,7 @@
 #define CALL_US          (10 * SECONDS)
 #define BACKOFF_MIN_US   (SECONDS / 2)
 #define BACKOFF_MAX_US   (30 * SECONDS)
+#define DOUBT_US         (10 * SECONDS)
 #define VALIDITY_S       86400
 #define TOKEN_BYTES_MAX  65536U
 #define ROOTS_BYTES_MAX  ((size_t)1 << 20)
@@ -45,7 +46,11 @@ struct identity {
     struct grpc_client *client;
     struct grpc_call *call;
     bool answered;     /* this call brought a certificate */
+    void *newest_text; /* of the root at the end of the last chain */
+    struct slice newest_root;
     uint64_t pause_us; /* before the next attempt, once one has failed */
+    uint64_t begun_us; /* the last attempt */
+    bool doubted;      /* our certificate was refused: the token speaks for us */
     struct error trouble;
 };
 
@@ -141,6 +146,9 @@ static bool take_chain(struct identity *identity, struct arena *arena,
         tls_identity_unref(&certificate);
         return false;
     }
+    mem_free(identity->newest_text);
+    identity->newest_text = mem_dup(last.at, last.len);
+    identity->newest_root = slice_of(identity->newest_text, last.len);
     identity->validity = *tls_identity_get_validity(certificate);
     identity->has_certificate = true;
     hand_out(identity, &certificate, &trust);
@@ -182,10 +190,14 @@ struct grpc_client *identity_connect(struct identity *identity, struct task *own
                                      struct arena *arena, struct slice *authorization,
                                      struct error *err)
 {
-    bool own = identity_is_valid(identity);
+    bool valid = identity_is_valid(identity);
+    bool own = valid && !identity->doubted;
     *authorization = (struct slice){NULL, 0};
     if (!own && !read_token(identity, arena, authorization, err)) {
-        return NULL;
+        if (!valid) {
+            return NULL;
+        }
+        own = true;
     }
     struct grpc_client_options options = {
         .to = identity->options.control,
@@ -231,6 +243,7 @@ static void renew_later(struct identity *identity)
         identity->validity.not_after_us > wall_us ? identity->validity.not_after_us - wall_us : 0;
     uint64_t wait_us = left_us / 2 - left_us / 20 + rng_below(&identity->rng, left_us / 10 + 1);
     identity->pause_us = 0;
+    identity->doubted = false;
     identity->trouble = (struct error){.text = ""};
     timer_set(identity->options.loop, &identity->timer,
               now_of(identity) + (wait_us > SECONDS ? wait_us : SECONDS));
@@ -255,10 +268,24 @@ static struct slice make_request(struct identity *identity, struct arena *arena)
     return bytes;
 }
 
+/* The file may have been given a new root since, by which alone the control plane can be known. */
+static void refresh_trust(struct identity *identity, struct arena *arena)
+{
+    struct error err = {.text = ""};
+    struct tls_trust *trust = read_trust(identity, arena, identity->newest_root, &err);
+    if (trust == NULL) {
+        log_limited(LOG_LEVEL_WARNING, "the roots cannot be read", LOG_CAUSE(&err));
+        return;
+    }
+    tls_keys_set_trust_take(&identity->keys, &trust);
+}
+
 static void begin_call(struct identity *identity)
 {
     struct arena arena;
     arena_init(&arena, NULL);
+    refresh_trust(identity, &arena);
+    identity->begun_us = now_of(identity);
     struct slice authorization;
     timer_clear(&identity->timer);
     identity->answered = false;
@@ -289,6 +316,7 @@ static void end_call(struct identity *identity)
                         SLICE_ARG(why));
     }
     bool answered = identity->answered;
+    identity->doubted = !answered;
     drop_call(identity);
     if (answered) {
         renew_later(identity);
@@ -319,6 +347,16 @@ static void run(struct task *task)
             end_call(identity);
             return;
         }
+    }
+}
+
+void identity_doubt(struct identity *identity)
+{
+    if (identity->call == NULL && identity->has_certificate &&
+        now_of(identity) >= identity->begun_us + DOUBT_US) {
+        identity->doubted = true;
+        timer_clear(&identity->timer);
+        loop_post(identity->options.loop, &identity->task);
     }
 }
 
@@ -390,6 +428,7 @@ void identity_free(struct identity **identity)
     tls_keys_fini(&it->keys);
     tls_context_unref(&it->own);
     tls_context_unref(&it->anonymous);
+    mem_free(it->newest_text);
     mem_free(it);
 }
 

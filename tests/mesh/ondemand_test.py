@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import os
+import shutil
 import socket
 import time
 import unittest
@@ -193,6 +194,26 @@ class Identity(unittest.TestCase):
                 return all(s.program.output().count(" certificate ") > 1 for s in sides)
             wait_for(renewed, 20, what="new certificates")
             self.assertEqual(ask(connection)[0], 200)
+
+    def test_a_control_plane_with_a_new_authority_is_found_again(self):
+        """Its state was lost: neither our certificate nor its own is known to the other any more."""
+        with contextlib.ExitStack() as stack:
+            mesh = Mesh(stack)
+            connection = stack.enter_context(contextlib.closing(mesh.client.connect(ORDER)))
+            self.assertEqual(ask(connection)[0], 200)
+            mesh.control.program.kill()
+            shutil.rmtree(mesh.control.state)
+            mesh.control.start()
+            for sidecar, account in ((mesh.client, "client"),
+                                     *((s, "order-service") for s in mesh.sidecars.values())):
+                with open(sidecar.token, "w", encoding="utf-8") as file:
+                    file.write(mesh.control.token(account=account))
+            mesh.control.write("canary.yaml", split(0, 100))
+
+            def found():
+                return mesh.client.program.output().count(" certificate ") > 1 and \
+                    ask(connection)[2]["app"] == "v2"
+            wait_for(found, 60, what="the new control plane's word")
 
     def test_another_s_root_is_not_believed(self):
         with running(service("order-service")) as control, running() as other:
