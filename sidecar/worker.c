@@ -71,9 +71,10 @@ static void run_sweep(struct task *task)
     arm_sweep(worker);
 }
 
+/* A cluster that is new, or has a new interval, has its clock started by a sweep. */
 void worker_clusters_changed(struct worker *worker)
 {
-    arm_sweep(worker);
+    loop_post(worker->loop, &worker->sweep);
 }
 
 /* ---- memory after a burst ---- */

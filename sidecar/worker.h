@@ -91,7 +91,7 @@ void worker_join(struct worker *worker);
 /* Closes every connection. The loop must not run again, but may free what is buried. */
 void worker_fini(struct worker *worker);
 
-/* After clusters have come or changed: looks when outlier detection has to run next. */
+/* After clusters have come or changed: outlier detection may have to begin, or run sooner. */
 void worker_clusters_changed(struct worker *worker);
 /* An HTTP/2 codec for a connection that agreed on this ALPN name. */
 struct codec *worker_h2(struct worker *worker, enum codec_side side, struct slice alpn) MUST_USE;

@@ -383,11 +383,23 @@ static json_t *chain_json(struct listener *listener, const struct filter_chain *
     return object;
 }
 
+/* A listener of a place has a config only once an inbound one came. */
 static json_t *listener_json(struct listener *listener)
 {
     static const char *const directions[] = {"unspecified", "inbound", "outbound"};
     const struct listener_config *config = listener->config;
+    const struct listener_place *place = listener->place;
     json_t *object = json_object();
+    if (place != NULL) {
+        set_addr(object, "listens", &place->at);
+        set(object, "captured", json_boolean(place->captured));
+        set_slice(object, "key", place->key);
+    }
+    if (config == NULL) {
+        CHECK(place != NULL);
+        set_text(object, "direction", directions[place->direction]);
+        return object;
+    }
     set_slice(object, "name", config->name);
     set_addr(object, "address", &config->addr);
     set_text(object, "direction", directions[config->direction]);

@@ -57,11 +57,7 @@ static bool eject(struct cluster *cluster, struct endpoint *endpoint, uint64_t n
     struct shared_endpoint *shared = endpoint->shared;
     bool done = endpoint_available(endpoint) && may_eject(cluster, endpoint);
     if (done) {
-        uint32_t times =
-            1 + atomic_fetch_add_explicit(&shared->times_ejected, 1, memory_order_relaxed);
-        atomic_store_explicit(&shared->ejected_for_us,
-                              outlier_ejection_us(&cluster->config->outlier, times),
-                              memory_order_relaxed);
+        (void)atomic_fetch_add_explicit(&shared->times_ejected, 1, memory_order_relaxed);
         atomic_store_explicit(&shared->ejected_at_us, now_us > 0 ? now_us : 1,
                               memory_order_relaxed);
         (void)atomic_fetch_add_explicit(&cluster->shared->ejections, 1, memory_order_relaxed);
@@ -187,32 +183,34 @@ uint64_t outlier_next_us(const struct cluster *cluster)
     return atomic_load_explicit(&cluster->shared->next_sweep_us, memory_order_relaxed);
 }
 
-/* One worker of all wins the interval. The first call only starts the clock. */
+/* One worker of all wins the interval. The first call only starts the clock, and so does the first
+ * after a change that made the interval shorter than what is left of it. */
 static bool take_interval(struct cluster *cluster, uint64_t now_us)
 {
     uint64_t due = atomic_load_explicit(&cluster->shared->next_sweep_us, memory_order_relaxed);
-    if (now_us < due) {
+    uint64_t next = now_us + cluster->config->outlier.interval_us;
+    bool start = due == 0 || due > next;
+    if (now_us < due && !start) {
         return false;
     }
-    uint64_t next = now_us + cluster->config->outlier.interval_us;
     return atomic_compare_exchange_strong_explicit(&cluster->shared->next_sweep_us, &due, next,
                                                    memory_order_relaxed, memory_order_relaxed) &&
-           due != 0;
+           !start;
 }
 
 static bool let_back(struct cluster *cluster, struct endpoint *endpoint, uint64_t now_us)
 {
     struct shared_endpoint *shared = endpoint->shared;
     uint64_t since = atomic_load_explicit(&shared->ejected_at_us, memory_order_relaxed);
+    uint32_t times = atomic_load_explicit(&shared->times_ejected, memory_order_relaxed);
     if (since == 0) {
-        uint32_t times = atomic_load_explicit(&shared->times_ejected, memory_order_relaxed);
         if (times > 0) {
             atomic_store_explicit(&shared->times_ejected, times - 1, memory_order_relaxed);
         }
         return false;
     }
-    uint64_t length = atomic_load_explicit(&shared->ejected_for_us, memory_order_relaxed);
-    if (now_us - since < length || MUTANT(4)) {
+    /* By the policy of now: a shorter time that was written since holds for who is out already. */
+    if (now_us - since < outlier_ejection_us(&cluster->config->outlier, times) || MUTANT(4)) {
         return false;
     }
     forget_failures(shared);

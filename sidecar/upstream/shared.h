@@ -47,7 +47,6 @@ struct shared_endpoint {
     atomic_uint interval_total; /* requests of this interval, for rates */
     atomic_uint interval_success;
     atomic_uint_least64_t ejected_at_us; /* 0: not ejected */
-    atomic_uint_least64_t ejected_for_us;
     atomic_bool identity_refused; /* its certificate was another's: not used until EDS speaks */
 };
 

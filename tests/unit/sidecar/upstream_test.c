@@ -653,6 +653,21 @@ static void return_is_checked_at_the_interval(void **state)
     bed_free(&bed);
 }
 
+/* Who is out when times become shorter comes back by the new ones. */
+static void a_shorter_ejection_holds_at_once(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_new(3, LB_ROUND_ROBIN);
+    (void)outlier_sweep(bed->cluster, SECOND, 0);
+    assert_true(eject(bed, 0, 2 * SECOND));
+    bed->config.outlier.interval_us = SECOND;
+    bed->config.outlier.base_ejection_us = SECOND;
+    assert_int_equal(outlier_sweep(bed->cluster, 4 * SECOND, 0).returned, 0); /* the clock anew */
+    assert_int_equal(outlier_next_us(bed->cluster), 5 * SECOND);
+    assert_int_equal(outlier_sweep(bed->cluster, 5 * SECOND, 0).returned, 1);
+    bed_free(&bed);
+}
+
 static void ejection_time_is_capped(void **state)
 {
     (void)state;
@@ -819,6 +834,7 @@ int main(void)
         cmocka_unit_test(never_the_last_nor_more_than_allowed),
         cmocka_unit_test(the_last_available_counts_health),
         cmocka_unit_test(return_is_checked_at_the_interval),
+        cmocka_unit_test(a_shorter_ejection_holds_at_once),
         cmocka_unit_test(ejection_time_is_capped),
         cmocka_unit_test(the_odd_one_by_success_rate),
         cmocka_unit_test(the_bad_one_by_failure_percentage),
