@@ -7,6 +7,7 @@
 #include "base/spiffe.h"
 #include "base/tls.h"
 #include "sidecar/accept/listener.h"
+#include "sidecar/config/destinations.h"
 #include "sidecar/exchange/record.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/observe/stats.h"
@@ -401,8 +402,6 @@ static json_t *listener_json(struct listener *listener)
         return object;
     }
     set_slice(object, "name", config->name);
-    set_addr(object, "address", &config->addr);
-    set_text(object, "direction", directions[config->direction]);
     set_origin(object, config->origin);
     json_t *chains = json_array();
     for (uint32_t i = 0; i < config->chain_count; i++) {
@@ -413,6 +412,27 @@ static json_t *listener_json(struct listener *listener)
     }
     set(object, "chains", chains);
     return object;
+}
+
+static json_t *destinations_json(const struct destinations *destinations)
+{
+    static const char *const outcomes[] = {"",      "service", "workload", "passthrough",
+                                           "block", "external"};
+    json_t *list = json_array();
+    MAP_EACH(&destinations->entries, at)
+    {
+        const struct destination_entry *entry = at->value;
+        json_t *object = json_object();
+        set_slice(object, "key", entry->key);
+        set_text(object, "state", destination_state_name(entry->state));
+        if (entry->config != NULL) {
+            set_slice(object, "name", entry->config->name);
+            set_text(object, "outcome", outcomes[entry->config->outcome]);
+            set_number(object, "covers", entry->config->cover_count);
+        }
+        append(list, object);
+    }
+    return list;
 }
 
 json_t *show_config(struct worker *worker, struct slice argument)
@@ -438,6 +458,9 @@ json_t *show_config(struct worker *worker, struct slice argument)
         append(clusters, cluster);
     }
     set(object, "clusters", clusters);
+    if (worker->destinations != NULL) {
+        set(object, "destinations", destinations_json(worker->destinations));
+    }
     return object;
 }
 
@@ -480,7 +503,7 @@ json_t *show_certs(struct worker *worker, struct slice argument)
     LIST_EACH(&worker->listeners, node)
     {
         const struct listener_config *config = LIST_ITEM(node, struct listener, link)->config;
-        for (uint32_t i = 0; i < config->chain_count; i++) {
+        for (uint32_t i = 0; config != NULL && i < config->chain_count; i++) {
             append_context(list, config->chains[i].tls, config->name);
         }
     }

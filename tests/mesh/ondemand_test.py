@@ -125,6 +125,15 @@ class OnDemand(unittest.TestCase):
         mesh.control.write("mesh.yaml", *mesh.objects)
         wait_for(lambda: ask(connection)[0] == 200, what="its return")
 
+    def test_what_a_sidecar_knows_can_be_seen(self):
+        mesh = self.mesh(outbound=(ORDER, UNKNOWN), options=("--workers", "1"))
+        self.assertEqual(ask(self.connect(mesh.client, ORDER))[0], 200)
+        self.assertEqual(ask(self.connect(mesh.client, UNKNOWN))[0], 503)
+        for text in ("host/order-service:8000", "host/no-such-service:8000", "UNKNOWN", "KNOWN"):
+            self.assertIn(text, mesh.client.admin("/config_dump"))
+        self.assertIn("virtualInbound", mesh.sidecars["v1"].admin("/config_dump"))
+        self.assertIn("spiffe://cluster.local/ns/default/sa/client", mesh.client.admin("/certs"))
+
     def test_what_is_outside_of_the_mesh_has_no_address_without_capture(self):
         mesh = self.mesh(outbound=("example.org:80",))
         self.assertEqual(ask(self.connect(mesh.client, "example.org:80"))[0], 503)

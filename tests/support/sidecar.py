@@ -99,13 +99,13 @@ class Sidecar:
         with open(self.token, "w", encoding="utf-8") as file:
             file.write(control.token(account=account) + "\n")
         os.chmod(self.token, 0o600)
-        self.metrics_port = free_port()
+        self.metrics_port, self.admin_port = free_port(), free_port()
         self.command = [binary("pillion-sidecar"), "--capture", "none",
                         "--control-address", f"{LOOPBACK}:{control.secure_port}",
                         "--mesh-root", f"{control.state}/ca/root.pem", "--token-file", self.token,
                         "--workload", f"default/{name}", "--service-account", f"default/{account}",
                         "--address", LOOPBACK, "--workers", "2", "--drain-min", "0",
-                        "--admin-address", f"{LOOPBACK}:{free_port()}",
+                        "--admin-address", f"{LOOPBACK}:{self.admin_port}",
                         "--metrics-address", f"{LOOPBACK}:{self.metrics_port}"]
         for listen, app in (inbound or {}).items():
             self.command += ["--inbound", f"{LOOPBACK}:{listen}={LOOPBACK}:{app}"]
@@ -134,6 +134,10 @@ class Sidecar:
 
     def __exit__(self, kind, value, trace):
         return self.program.__exit__(kind, value, trace)
+
+    def admin(self, path):
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{self.admin_port}{path}", timeout=20) as answer:
+            return answer.read().decode()
 
     def connect(self, target):
         """A connection of the application's to that destination; many requests may use it."""
