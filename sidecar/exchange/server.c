@@ -8,6 +8,8 @@
 #include "sidecar/worker.h"
 
 #define GOAWAY_FIRST_STEP 1U
+#define LINGER_US         UINT64_C(1000000)
+#define LINGER_BYTES_MAX  (256U * 1024)
 
 void service_ref(struct service *service)
 {
@@ -135,6 +137,7 @@ static void take_event(struct server *server, const struct codec_event *ev)
 {
     if (ev->kind == CODEC_EV_HEAD) {
         server->requests++;
+        server->client_closes = !ev->message->keep_alive;
         server->head_at_us = 0;
         exchange_begin(server, ev);
     } else if (ev->kind == CODEC_EV_REFUSED) {
@@ -181,6 +184,40 @@ static void arm(struct server *server)
     timer_set(loop, &server->timer, loop->now_us + idle_us);
 }
 
+/* Closing with unread bytes resets the connection, and may take the last answer with it (RFC 9112
+ * 9.6): where the client did not say that this was its last request, only our half ends, and what
+ * still comes is read for a while. */
+static bool has_to_linger(const struct server *server)
+{
+    const struct channel *channel = &server->channel;
+    return !server->client_closes && !channel->codec->ops->multiplexes && !channel->eof &&
+           !channel->fin;
+}
+
+static void begin_linger(struct server *server)
+{
+    struct loop *loop = server->worker->loop;
+    server->lingering = true;
+    conn_shutdown_send(server->channel.conn);
+    net_want(server->channel.conn->net, server->channel.conn->net->wanted | NET_READ);
+    timer_set(loop, &server->timer, loop->now_us + LINGER_US);
+    loop_post(loop, &server->task);
+}
+
+static void run_linger(struct server *server)
+{
+    struct loop *loop = server->worker->loop;
+    size_t got = 0;
+    enum io result = conn_recv(server->channel.conn, loop_recv_span(loop), &got);
+    server->lingered += (uint32_t)got;
+    bool over = timer_due(&server->timer, loop) || server->lingered > LINGER_BYTES_MAX;
+    if (over || result == IO_EOF || result == IO_RESET) {
+        server_close(server);
+    } else if (result == IO_OK) {
+        loop_post(loop, &server->task);
+    }
+}
+
 static void run_open(struct server *server)
 {
     struct channel *channel = &server->channel;
@@ -214,7 +251,11 @@ static void run_open(struct server *server)
     }
     bool finished = channel_finished(channel) || (server->closing && channel->stream_count == 0);
     if (finished && !channel_unsent(channel) && list_empty(&server->exchanges)) {
-        server_close(server);
+        if (has_to_linger(server)) {
+            begin_linger(server);
+        } else {
+            server_close(server);
+        }
         return;
     }
     arm(server);
@@ -225,6 +266,8 @@ static void run(struct task *task)
     struct server *server = CONTAINER_OF(task, struct server, task);
     if (server->closed) {
         run_closed(server);
+    } else if (server->lingering) {
+        run_linger(server);
     } else {
         run_open(server);
     }
