@@ -1,5 +1,9 @@
 #include "tests/sim/node.h"
 
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/alloc.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/config/compile.h"
@@ -54,6 +58,9 @@ void node_init(struct node *node, struct host *host, const char *identity, const
     worker_settings_init(&node->settings);
     node->registry = shared_registry_new();
     worker_init(&node->worker, 0, host->loop, node->registry, &node->settings, seed);
+    const struct stats_workload self = {.name = slice_of_text("sim")};
+    node->stats = stats_new(&self, STATS_SERIES_MAX, seed);
+    node->worker.stats = stats_worker_new(node->stats);
     node->worker.keys.provider = tls_sim();
     node->worker.identity = slice_of_text(identity);
     node->configs[node->config_count++] = compile(config);
@@ -155,6 +162,49 @@ static void check_pools(struct node *node)
     }
 }
 
+struct total {
+    char line[1024]; /* the one that came so far */
+    size_t len;
+    uint64_t reports;
+};
+
+static void end_line(struct total *total)
+{
+    static const char *const counted[] = {"istio_requests_total{",
+                                          "istio_tcp_connections_closed_total{"};
+    total->line[total->len] = '\0';
+    for (size_t i = 0; i < COUNT_OF(counted); i++) {
+        const char *value = strrchr(total->line, ' ');
+        if (strncmp(total->line, counted[i], strlen(counted[i])) == 0 && value != NULL) {
+            total->reports += strtoull(value, NULL, 10);
+        }
+    }
+    total->len = 0;
+}
+
+static void take_metrics(void *owner, struct slice text)
+{
+    struct total *total = owner;
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.at[i] == '\n') {
+            end_line(total);
+        } else if (total->len + 1 < sizeof total->line) {
+            total->line[total->len++] = (char)text.at[i];
+        }
+    }
+}
+
+/* Each exchange reports once: what was counted is what was begun. */
+static void check_reports(struct node *node)
+{
+    struct total total = {.len = 0};
+    metrics_write(stats_get_metrics(node->stats), take_metrics, &total);
+    if (total.reports != node->worker.exchanges_begun) {
+        world_fail(node->host->world, "%s: %" PRIu64 " exchanges made %" PRIu64 " reports",
+                   node->host->name, node->worker.exchanges_begun, total.reports);
+    }
+}
+
 void node_check_idle(struct node *node)
 {
     struct worker *worker = &node->worker;
@@ -164,6 +214,7 @@ void node_check_idle(struct node *node)
         world_fail(world, "%s: %u exchanges never ended", node->host->name, open);
     }
     check_pools(node);
+    check_reports(node);
     if (!list_empty(&worker->servers) || !list_empty(&worker->intakes)) {
         world_fail(world, "%s: a downstream connection never ended", node->host->name);
     }
@@ -182,4 +233,6 @@ void node_fini(struct node *node)
         snapshot_free(&node->configs[i]->owner);
     }
     shared_registry_free(&node->registry);
+    stats_worker_free(&node->worker.stats);
+    stats_free(&node->stats);
 }

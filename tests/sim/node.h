@@ -4,6 +4,7 @@
  * it. */
 
 #include "sidecar/config/snapshot.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/worker.h"
 #include "tests/sim/world.h"
 
@@ -14,6 +15,7 @@ struct node {
     struct worker worker;
     struct worker_settings settings;
     struct shared_registry *registry;
+    struct stats *stats;
     struct bootstrap *configs[NODE_CONFIGS_MAX]; /* requests pin what they began with: all stay */
     unsigned config_count;
 };

@@ -247,7 +247,7 @@ static void draw_drain(struct plan *plan, struct rng *rng)
 {
     base(plan, rng);
     plan->drain_at_us = between(rng, 1, 100) * MS;
-    plan->mix.weight[APP_LAST] = 0;
+    plan->all_answered = true;
 }
 
 static void draw_failing_calls(struct plan *plan, struct rng *rng)
