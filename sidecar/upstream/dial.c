@@ -93,7 +93,9 @@ enum dial_step dial_drive(struct conn *conn, enum pool_protocol protocol, enum f
         break;
     }
     enum net_error error = conn->net->ops->error(conn->net);
-    bool in_handshake = conn->ops->tls && !connecting;
+    /* A refusal is known as one also when its event had come before the handshake was driven. */
+    bool unreached = connecting || error == NET_ERROR_REFUSED || error == NET_ERROR_UNREACHABLE;
+    bool in_handshake = conn->ops->tls && !unreached;
     enum fail of_tls = conn->peer_refused ? FAIL_TLS_PEER : FAIL_TLS;
     *fail = in_handshake ? of_tls : fail_of(error);
     return DIAL_FAILED;
