@@ -396,10 +396,14 @@ bool channel_deliver(struct channel *channel, const struct codec_event *ev)
     case CODEC_EV_WINDOW:
         wake(stream, STREAM_ROOM);
         return true;
+    case CODEC_EV_PEER: /* a later one could only make us keep more */
+        if (stream->note.len == 0) {
+            stream->note = arena_dup(stream->arena, ev->data);
+        }
+        return true;
     case CODEC_EV_GOAWAY:
     case CODEC_EV_SETTINGS:
     case CODEC_EV_PONG:
-    case CODEC_EV_PEER:
         return false;
     }
     return false;

@@ -126,6 +126,7 @@ struct stream {
     struct message *head;            /* client side: the final head */
     struct stream_interim *interims; /* not passed on yet, the oldest first */
     struct message *trailers;
+    struct slice note;  /* the first PEER frame on it; the arena's; empty: none came */
     struct buf in;      /* body bytes that came and were not passed on */
     uint64_t in_bytes;  /* body bytes that ever came */
     uint64_t out_bytes; /* body bytes that were ever written */

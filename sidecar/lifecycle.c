@@ -280,6 +280,10 @@ static void start_counting(struct sidecar *sidecar, uint64_t seed)
         struct worker *worker = &sidecar->workers[i].worker;
         worker->stats = stats_worker_new(sidecar->stats);
         worker->access = access_logs_new(worker->loop, worker->stats);
+        worker->self = (struct peer_note){.workload = self.name,
+                                          .namespace = self.namespace,
+                                          .app = self.app,
+                                          .version = self.version};
     }
 }
 

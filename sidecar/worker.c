@@ -18,6 +18,9 @@
 
 #define SECONDS UINT64_C(1000000)
 
+/* So often it is looked whether memory is still short. */
+#define RECOVER_AFTER_US 500000U
+
 void worker_settings_init(struct worker_settings *settings)
 {
     *settings = (struct worker_settings){
@@ -95,6 +98,38 @@ static void run_trim(struct task *task)
     }
 }
 
+/* ---- memory is short ---- */
+
+static void tell_peers(struct worker *worker)
+{
+    LIST_EACH(&worker->servers, node)
+    {
+        struct server *server = LIST_ITEM(node, struct server, link);
+        peer_link_tell(&server->peer_link, worker, &server->channel);
+    }
+}
+
+static void run_recover(struct task *task)
+{
+    struct worker *worker = CONTAINER_OF(task, struct worker, recover);
+    timer_clear(&worker->recover_timer);
+    if (worker_memory_used() > worker->settings->memory_limit) {
+        timer_set(worker->loop, &worker->recover_timer, worker->loop->now_us + RECOVER_AFTER_US);
+        return;
+    }
+    worker->overloaded = false;
+    tell_peers(worker);
+}
+
+void worker_shed(struct worker *worker)
+{
+    if (!worker->overloaded) {
+        worker->overloaded = true;
+        tell_peers(worker);
+        timer_set(worker->loop, &worker->recover_timer, worker->loop->now_us + RECOVER_AFTER_US);
+    }
+}
+
 /* ---- life ---- */
 
 /* Between our own sidecars: PEER frames, tunnels, and no Huffman code, which costs more than it
@@ -142,6 +177,8 @@ void worker_init(struct worker *worker, unsigned index, struct loop *loop,
     list_init(&worker->pools);
     list_init(&worker->listeners);
     list_init(&worker->servers);
+    worker->recover.run = run_recover;
+    worker->recover_timer.task = &worker->recover;
 }
 
 void worker_fini(struct worker *worker)
@@ -162,6 +199,7 @@ void worker_fini(struct worker *worker)
     loop_drain(worker->loop);
     timer_clear(&worker->sweep_timer);
     timer_clear(&worker->trim_timer);
+    timer_clear(&worker->recover_timer);
     destinations_free(&worker->destinations);
     directory_fini(&worker->clusters);
     tls_keys_fini(&worker->keys);
@@ -176,7 +214,9 @@ void worker_drain(struct worker *worker)
     worker->draining = true;
     LIST_EACH(&worker->servers, node)
     {
-        server_drain(LIST_ITEM(node, struct server, link));
+        struct server *server = LIST_ITEM(node, struct server, link);
+        peer_link_tell(&server->peer_link, worker, &server->channel);
+        server_drain(server);
     }
 }
 

@@ -16,6 +16,7 @@
 #include "sidecar/route/match.h"
 #include "sidecar/upstream/directory.h"
 #include "sidecar/upstream/outlier.h"
+#include "xds/peer.h"
 
 struct destinations;
 struct endpoint;
@@ -64,6 +65,7 @@ struct worker {
     struct list listeners;
     struct list servers;               /* downstream connections */
     struct slice identity;             /* our own SPIFFE id; empty: none */
+    struct peer_note self;             /* what peers are told of us; its text outlives the worker */
     struct destinations *destinations; /* null: static configuration */
     struct task trim;                  /* gives memory back after a burst */
     struct timer trim_timer;
@@ -75,6 +77,9 @@ struct worker {
     uint64_t exchanges_begun;        /* its last exchange's number */
     _Atomic uint32_t exchanges_open; /* written here, read by the admin thread */
     bool draining;
+    bool overloaded;     /* memory is short, and peers were told */
+    struct task recover; /* looks whether it still is */
+    struct timer recover_timer;
     bool started; /* worker_start was called */
     pthread_t thread;
 };
@@ -97,6 +102,8 @@ void worker_clusters_changed(struct worker *worker);
 struct codec *worker_h2(struct worker *worker, enum codec_side side, struct slice alpn) MUST_USE;
 /* Goes on serving, tells clients to go elsewhere. */
 void worker_drain(struct worker *worker);
+/* Memory is short: peers are told to prefer others, until it is not. */
+void worker_shed(struct worker *worker);
 /* One more, or one less, exchange is open. */
 void worker_count_exchange(struct worker *worker, bool begun);
 /* Any thread. */

@@ -143,7 +143,7 @@ static json_t *endpoint_json(const struct endpoint *endpoint)
     set_text(object, "health", health_name((enum endpoint_health)config->health));
     set(object, "available", json_boolean(endpoint_available(endpoint)));
     set(object, "ejected", json_boolean(endpoint_ejected(endpoint)));
-    set(object, "peer_draining", json_boolean(endpoint->peer_draining));
+    set(object, "peer_draining", json_boolean(endpoint->peer_shy));
     set(object, "tls", json_boolean(endpoint->tls != NULL));
     set_number(object, "active", endpoint_active(endpoint));
     struct pool_counts counts = {.connecting = 0};

@@ -9,6 +9,7 @@
 #include "sidecar/upstream/dial.h"
 #include "sidecar/upstream/lb.h"
 #include "sidecar/upstream/outlier.h"
+#include "sidecar/upstream/peer_link.h"
 #include "sidecar/worker.h"
 
 #define H2_CANCEL         8U /* RFC 9113 7 */
@@ -226,6 +227,7 @@ static void take_events(struct exchange *exchange)
     }
     bool complete = up->in_end && attempt->recv != RECV_NONE && attempt->recv != RECV_INTERIM;
     if ((events & STREAM_RESET) != 0 && !complete) {
+        attempt->refusal = peer_link_refusal(up);
         fail_with(attempt, fail_of_reset(attempt));
     }
     if ((events & STREAM_LOST) != 0 && !complete) {

@@ -17,6 +17,7 @@
 #include "sidecar/exchange/server.h"
 #include "sidecar/resilience/retry.h"
 #include "sidecar/upstream/breaker.h"
+#include "sidecar/upstream/peer_link.h"
 #include "sidecar/worker.h"
 
 #define DISCARD_BYTES_MAX (256U * 1024)
@@ -165,6 +166,7 @@ static enum result admit(struct exchange *x)
 {
     const struct worker_settings *settings = x->worker->settings;
     if (settings->memory_limit != 0 && worker_memory_used() > settings->memory_limit) {
+        worker_shed(x->worker);
         x->fail = FAIL_MEMORY;
         return FAIL;
     }
@@ -227,6 +229,12 @@ static int grpc_status(const struct message *head)
     return slice_to_u64(value, 16, &status) ? (int)status : -1;
 }
 
+/* Whether this request may be given back to a sidecar of ours for it to try elsewhere. */
+static bool has_mesh_caller(const struct exchange *x)
+{
+    return x->service->direction == LISTENER_INBOUND && x->server->peer_link.mesh;
+}
+
 /* Decides, once an attempt has failed or a head is held, whether there is another. */
 static bool try_again(struct exchange *x)
 {
@@ -245,6 +253,8 @@ static bool try_again(struct exchange *x)
                                       .request_sent =
                                           attempt->send != SEND_WAIT && attempt->send != SEND_IDLE,
                                       .answer_passed_on = x->head_sent};
+    happened.peer_overloaded = attempt->endpoint != NULL && attempt->endpoint->peer_overloaded &&
+                               !fail_unseen(attempt->fail);
     if (held) {
         happened.grpc_status = grpc_status(attempt->up.head);
     }
@@ -257,9 +267,12 @@ static bool try_again(struct exchange *x)
                                 .draw = rng_u64(&x->worker->rng)};
     struct retry_verdict verdict = retry_decide(&asked, &happened, &means);
     report_verdict(x, &verdict);
-    if (!verdict.again || x->worker->draining) {
+    bool elsewhere = fail_cause(attempt->fail) == FAIL_CAUSE_CONNECT && !x->seen &&
+                     has_mesh_caller(x); /* the caller knows other pods; we have one application */
+    if (!verdict.again || x->worker->draining || elsewhere) {
         return false;
     }
+    x->seen = x->seen || held || !fail_unseen(attempt->fail);
     end_charge(x);
     if (verdict.charge) {
         x->retry_charged = breaker_begin(x->cluster, BREAKER_RETRIES, high);
@@ -522,10 +535,42 @@ const char *exchange_step_name(enum exchange_step step)
     return steps[step].name;
 }
 
+/* What no application saw is given back to a sidecar of ours, which tries elsewhere, free of its
+ * budget and whatever the method. What policy decided here would be decided so everywhere. */
+static bool may_give_back(const struct exchange *x)
+{
+    if (x->head_sent || x->seen || x->down.channel == NULL || !has_mesh_caller(x)) {
+        return false;
+    }
+    switch (fail_cause(x->fail)) {
+    case FAIL_CAUSE_CONNECT:
+    case FAIL_CAUSE_REFUSED:
+    case FAIL_CAUSE_UNSENT:
+        return true;
+    case FAIL_CAUSE_LOCAL:
+        return x->fail == FAIL_OVERFLOW || x->fail == FAIL_MEMORY || x->fail == FAIL_DRAINING ||
+               x->fail == FAIL_NO_HOST;
+    case FAIL_CAUSE_NONE:
+    case FAIL_CAUSE_RESET:
+    case FAIL_CAUSE_TRY_TIMEOUT:
+    case FAIL_CAUSE_BAD_ANSWER:
+    case FAIL_CAUSE_DEADLINE:
+    case FAIL_CAUSE_CLIENT:
+        return false;
+    }
+    return false;
+}
+
 /* Before the final head a failure becomes a local reply; after it, or towards a client that speaks
  * no HTTP, the answer is cut. */
 static void fail_exchange(struct exchange *x)
 {
+    if (may_give_back(x)) {
+        x->status = fail_facts(x->fail)->http;
+        peer_link_refuse(&x->server->peer_link, &x->down, x->fail);
+        exchange_finish(x, x->fail);
+        return;
+    }
     bool can_answer = !x->head_sent && x->down.channel != NULL && fail_facts(x->fail)->http != 0 &&
                       x->service->http != NULL;
     if (!can_answer) {

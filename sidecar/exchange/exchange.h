@@ -88,6 +88,7 @@ struct exchange {
     uint16_t status;    /* sent to the client */
     bool replayable;    /* all of the body that went out is in `replay` */
     bool retry_charged; /* a retry breaker unit is taken */
+    bool seen;          /* an attempt before this one may have reached an application */
     bool tunnel;        /* both directions are bytes: upgrade, CONNECT, opaque TCP */
     bool head_sent;     /* the final head went down */
     bool grpc;

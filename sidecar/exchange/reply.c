@@ -100,6 +100,8 @@ void reply_failure(struct exchange *x)
         detail = codec_bad_name((enum codec_bad)x->bad);
     } else if (x->attempt.ticket.state == TICKET_FAILED && x->attempt.ticket.detail[0] != '\0') {
         detail = x->attempt.ticket.detail;
+    } else if (x->fail == FAIL_REFUSED_STREAM && x->attempt.refusal != FAIL_NONE) {
+        detail = fail_facts(x->attempt.refusal)->meaning;
     }
     struct message *answer = new_answer(x, grpc ? 200 : status);
     x->reply_detail = slice_of_text(detail);

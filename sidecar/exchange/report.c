@@ -97,6 +97,7 @@ static struct stats_names names_of(const struct exchange *x)
         .cluster = x->cluster != NULL ? x->cluster->config->name : (struct slice){NULL, 0},
         .endpoint = endpoint != NULL ? &endpoint->config : NULL,
         .peer = x->server->peer_identity,
+        .peer_says = x->server->peer_names != NULL ? &x->server->peer_names->workload : NULL,
     };
 }
 

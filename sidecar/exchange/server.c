@@ -1,5 +1,7 @@
 #include "sidecar/exchange/server.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "http/raw.h"
 #include "sidecar/config/parcel.h"
@@ -88,7 +90,9 @@ void service_renew(struct service **service)
 
 static void free_server(struct grave *grave)
 {
-    mem_free(CONTAINER_OF(grave, struct server, grave));
+    struct server *server = CONTAINER_OF(grave, struct server, grave);
+    mem_free(server->peer_names);
+    mem_free(server);
 }
 
 void server_close(struct server *server)
@@ -133,6 +137,49 @@ static bool is_raw(const struct server *server)
     return codec_is_raw(server->channel.codec);
 }
 
+/* ---- the peer's own words ---- */
+
+static struct slice keep(uint8_t **at, struct slice text)
+{
+    struct slice kept = slice_of(*at, text.len);
+    if (text.len > 0) {
+        memcpy(*at, text.at, text.len);
+        *at += text.len;
+    }
+    return kept;
+}
+
+/* Once: labels follow what it calls itself; who it is stays what its certificate proves. */
+static void take_names(struct server *server, const struct peer_note *note)
+{
+    size_t len = note->workload.len + note->app.len + note->version.len;
+    if (len == 0 || server->peer_names != NULL || server->peer_identity.len == 0) {
+        return;
+    }
+    struct peer_names *names = mem_new(sizeof *names + len);
+    uint8_t *at = names->text;
+    names->workload = stats_workload_of_peer(server->peer_identity);
+    names->workload.name = keep(&at, note->workload);
+    names->workload.app = keep(&at, note->app);
+    names->workload.version = keep(&at, note->version);
+    names->workload.canonical_service = names->workload.app;
+    names->workload.canonical_revision = names->workload.version;
+    server->peer_names = names;
+    server->peer_hash = stats_hash_workload(&names->workload);
+}
+
+static void take_note(struct server *server, const struct codec_event *ev)
+{
+    struct worker *worker = server->worker;
+    struct peer_note note;
+    struct arena arena;
+    arena_init(&arena, &worker->loop->arenas);
+    if (peer_link_read(&server->peer_link, worker, ev, &arena, &note)) {
+        take_names(server, &note);
+    }
+    arena_fini(&arena);
+}
+
 static void take_event(struct server *server, const struct codec_event *ev)
 {
     if (ev->kind == CODEC_EV_HEAD) {
@@ -144,6 +191,8 @@ static void take_event(struct server *server, const struct codec_event *ev)
         /* Over HTTP/1 nobody knows where the next message begins; over HTTP/2 its stream ends. */
         server->closing = server->closing || !server->channel.codec->ops->multiplexes;
         exchange_begin_refused(server, ev->stream, ev->bad);
+    } else if (ev->kind == CODEC_EV_PEER) {
+        take_note(server, ev);
     }
 }
 
@@ -293,6 +342,7 @@ void server_begin(struct worker *worker, struct server_start *start)
     server->peer_hash = stats_hash_text(server->peer_identity);
     channel_init(&server->channel, worker->loop, &start->conn, &start->codec, &server->task);
     list_append(&worker->servers, &server->link);
+    peer_link_open(&server->peer_link, worker, &server->channel);
     if (worker->draining) {
         server_drain(server);
     }

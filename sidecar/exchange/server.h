@@ -8,7 +8,9 @@
 #include "http/channel.h"
 #include "sidecar/config/snapshot.h"
 #include "sidecar/fail.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/upstream/directory.h"
+#include "sidecar/upstream/peer_link.h"
 
 struct worker;
 
@@ -49,6 +51,12 @@ void service_fini(struct service *service);
 /* Swaps the reference for one to the newest version. */
 void service_renew(struct service **service);
 
+/* A peer's own words for metrics' labels, with their text. */
+struct peer_names {
+    struct stats_workload workload;
+    uint8_t text[];
+};
+
 struct server {
     struct list link; /* in worker->servers */
     struct worker *worker;
@@ -63,7 +71,9 @@ struct server {
     struct addr original;       /* original destination; ADDR_NONE: not captured */
     uint16_t tunnel_port;       /* inbound: the one port that a CONNECT may name; 0: any */
     struct slice peer_identity; /* SPIFFE id; borrowed from the connection; empty: none */
-    uint64_t peer_hash;         /* of peer_identity, for metrics; 0: none */
+    uint64_t peer_hash;         /* of all that metrics say of the peer; 0: nothing is known */
+    struct peer_link peer_link;
+    struct peer_names *peer_names; /* what it says of itself; null: nothing yet */
     uint64_t begun_us;
     uint64_t head_at_us; /* an incomplete head must be there by then; 0: none begun */
     uint64_t requests;

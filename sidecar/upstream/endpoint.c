@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "sidecar/observe/stats.h"
+#include "sidecar/upstream/cluster.h"
 
 /* All texts and labels of one endpoint lie in one block, which config.labels points to. */
 
@@ -44,6 +45,26 @@ static struct endpoint_config copy_config(const struct endpoint_config *config,
     return copy;
 }
 
+/* Who drains is gone by then, or it is another under the same address that nobody has asked yet. */
+#define WORD_HOLDS_US UINT64_C(35000000)
+
+static void set_word(struct endpoint *endpoint, bool draining, bool overloaded)
+{
+    bool changed = endpoint->peer_shy != (draining || overloaded);
+    endpoint->peer_shy = draining || overloaded;
+    endpoint->peer_overloaded = overloaded;
+    if (changed && endpoint->cluster != NULL) {
+        cluster_touch(endpoint->cluster);
+    }
+}
+
+static void forget_word(struct task *task)
+{
+    struct endpoint *endpoint = CONTAINER_OF(task, struct endpoint, peer_task);
+    timer_clear(&endpoint->peer_timer);
+    set_word(endpoint, false, false);
+}
+
 struct endpoint *endpoint_new(struct cluster *cluster, const struct endpoint_config *config,
                               struct shared_endpoint **shared, uint64_t now_us)
 {
@@ -54,6 +75,8 @@ struct endpoint *endpoint_new(struct cluster *cluster, const struct endpoint_con
     endpoint->stats_hash = stats_hash_endpoint(&endpoint->config);
     endpoint->shared = *shared;
     endpoint->references = 1;
+    endpoint->peer_task.run = forget_word;
+    endpoint->peer_timer.task = &endpoint->peer_task;
     endpoint->listed = true;
     endpoint->listed_at_us = now_us;
     endpoint->last_used_us = now_us;
@@ -68,6 +91,17 @@ void endpoint_apply(struct endpoint *endpoint, const struct endpoint_config *con
     endpoint->config = copy_config(config, &endpoint->block);
     endpoint->stats_hash = stats_hash_endpoint(&endpoint->config);
     mem_free(old);
+}
+
+void endpoint_take_word(struct endpoint *endpoint, struct loop *loop, bool draining,
+                        bool overloaded)
+{
+    set_word(endpoint, draining, overloaded);
+    if (draining || overloaded) {
+        timer_set(loop, &endpoint->peer_timer, loop->now_us + WORD_HOLDS_US);
+    } else {
+        timer_clear(&endpoint->peer_timer);
+    }
 }
 
 void endpoint_ref(struct endpoint *endpoint)
@@ -89,6 +123,8 @@ void endpoint_unref(struct endpoint **endpoint)
     }
     CHECK(!it->listed);
     CHECK(it->pool == NULL);
+    timer_clear(&it->peer_timer);
+    task_cancel(&it->peer_task);
     shared_endpoint_unref(&it->shared);
     mem_free(it->block);
     mem_free(it);

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/list.h"
+#include "base/loop.h"
 #include "sidecar/config/snapshot.h"
 #include "sidecar/upstream/shared.h"
 
@@ -24,9 +24,12 @@ struct endpoint {
     uint64_t last_used_us;
     uint32_t references;
     uint32_t priority;
-    int64_t credit;     /* of the weighted round robin */
-    bool listed;        /* the cluster still has it; else it only drains */
-    bool peer_draining; /* a PEER frame said so: others are preferred at once (cluster_touch) */
+    int64_t credit;       /* of the weighted round robin */
+    bool listed;          /* the cluster still has it; else it only drains */
+    bool peer_shy;        /* its sidecar drains, or is short of memory: others are preferred */
+    bool peer_overloaded; /* what failed there is not tried again for any policy's sake */
+    struct task peer_task;
+    struct timer peer_timer; /* a word that is not repeated is forgotten then */
 };
 
 /* A copy of the config; takes the reference to `shared` over. One reference. */
@@ -36,6 +39,10 @@ struct endpoint *endpoint_new(struct cluster *cluster, const struct endpoint_con
 void endpoint_apply(struct endpoint *endpoint, const struct endpoint_config *config);
 void endpoint_ref(struct endpoint *endpoint);
 void endpoint_unref(struct endpoint **endpoint);
+
+/* What its sidecar says of itself. */
+void endpoint_take_word(struct endpoint *endpoint, struct loop *loop, bool draining,
+                        bool overloaded);
 
 static inline bool endpoint_ejected(const struct endpoint *endpoint)
 {

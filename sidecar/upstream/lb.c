@@ -116,7 +116,7 @@ static int rank(const struct endpoint *endpoint)
     if (!endpoint_available(endpoint)) {
         return 2;
     }
-    return endpoint->peer_draining || endpoint->config.health == ENDPOINT_DEGRADED;
+    return endpoint->peer_shy || endpoint->config.health == ENDPOINT_DEGRADED;
 }
 
 static void add_to_run(struct run *run, const struct cluster_view *view, uint32_t at)

@@ -13,6 +13,7 @@
 #include "http/raw.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/dial.h"
+#include "sidecar/upstream/peer_link.h"
 #include "sidecar/worker.h"
 
 struct pool {
@@ -37,6 +38,7 @@ struct pool_conn {
     struct pool *pool;
     struct conn *conn;      /* until the handshake is done; then the channel has it */
     struct channel channel; /* from then on */
+    struct peer_link peer_link;
     struct task task;
     struct timer timer;
     struct grave grave;
@@ -379,9 +381,22 @@ static void run_connecting(struct pool_conn *at)
     timer_clear(&at->timer);
     if (at->protocol == POOL_HTTP2) {
         channel_flush_soon(&at->channel); /* preface and SETTINGS */
+        peer_link_open(&at->peer_link, worker, &at->channel);
     }
     move_to(at, &at->pool->busy);
     rest(at);
+}
+
+static void take_note(struct pool_conn *at, const struct codec_event *ev)
+{
+    struct worker *worker = at->pool->worker;
+    struct peer_note note;
+    struct arena arena;
+    arena_init(&arena, &worker->loop->arenas);
+    if (peer_link_read(&at->peer_link, worker, ev, &arena, &note)) {
+        endpoint_take_word(at->pool->endpoint, worker->loop, note.draining, note.overloaded);
+    }
+    arena_fini(&arena);
 }
 
 /* Events that belong to no stream. */
@@ -390,8 +405,10 @@ static void take_event(struct pool_conn *at, const struct codec_event *ev)
     if (ev->kind == CODEC_EV_GOAWAY) {
         leave(at);
         channel_flush_soon(&at->channel);
+    } else if (ev->kind == CODEC_EV_PEER) {
+        take_note(at, ev);
     }
-    /* SETTINGS: limits are the codec's business; PEER frames: later events of the connection. */
+    /* SETTINGS: limits are the codec's business. */
 }
 
 static void run_ready(struct pool_conn *at)

@@ -276,7 +276,7 @@ static void leaving_peers_come_last(void **state)
 {
     (void)state;
     struct bed *bed = bed_new(3, LB_LEAST_REQUEST);
-    at(bed, 0)->peer_draining = true;
+    at(bed, 0)->peer_shy = true;
     cluster_touch(bed->cluster);
     bed->endpoints[1].health = ENDPOINT_DEGRADED;
     bed_apply(bed, SECOND);
