@@ -305,7 +305,7 @@ void attempt_end(struct exchange *exchange)
     }
     stream_fini(&attempt->up);
     pool_finish(&attempt->ticket);
-    if (attempt->counted) {
+    if (attempt->counted && !MUTANT(33)) {
         attempt->counted = false;
         breaker_end(exchange->cluster, BREAKER_REQUESTS);
         endpoint_end(attempt->endpoint);

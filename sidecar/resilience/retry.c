@@ -201,7 +201,7 @@ struct retry_verdict retry_decide(const struct retry_asked *asked,
     if (happened->answer_passed_on) {
         return give_up(RETRY_WHY_PASSED_ON);
     }
-    if (!asked->body_replayable) {
+    if (!asked->body_replayable && !MUTANT(32)) {
         return give_up(RETRY_WHY_BODY);
     }
     if (asked->retries_done >= (policy != NULL ? policy->max_retries : RETRY_FREE_MAX)) {
