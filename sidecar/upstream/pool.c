@@ -248,7 +248,10 @@ static bool has_room(const struct pool_conn *at)
 static bool count_stream(struct pool *pool, struct ticket *ticket)
 {
     struct cluster *cluster = pool->endpoint->cluster;
-    if (cluster == NULL || !breaker_begin(cluster, BREAKER_CONNECTIONS, ticket->high)) {
+    if (cluster == NULL) {
+        return true; /* unlisted meanwhile: who waits is served, and counted nowhere */
+    }
+    if (!breaker_begin(cluster, BREAKER_CONNECTIONS, ticket->high)) {
         return false;
     }
     ticket->counted = pool->shared;
