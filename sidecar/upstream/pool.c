@@ -113,6 +113,7 @@ static void settle_ticket(struct ticket *ticket, enum ticket_state state)
 
 static void unqueue(struct ticket *ticket, enum pool_protocol protocol)
 {
+    CHECK(ticket->pool != NULL);
     list_remove(&ticket->link);
     ticket->pool->waiting_count[protocol]--;
     breaker_end_shared(ticket->pool->shared, BREAKER_PENDING);
