@@ -77,7 +77,7 @@ CALLS = (
     ("getrandom getentropy arc4random RAND_bytes", ("base/rng*.c", "base/crypto*.c", "tests"),
      "base/rng.h, or base/crypto.h for secrets"),
     ("getaddrinfo gethostbyname getnameinfo", ("tests",), "sidecar/upstream/resolve.h: it blocks"),
-    ("pthread_create thrd_create", ("base/thread*.c", "sidecar/lifecycle.c", "tests"),
+    ("pthread_create thrd_create", ("base/thread*.c", "sidecar/worker*.c", "tests"),
      "a worker or the admin loop"),
     ("socket socketpair accept accept4 listen bind connect recv recvfrom recvmsg send sendto"
      " sendmsg epoll_create1 epoll_ctl epoll_wait select", (*_SOCKETS, "tests"),
