@@ -6,12 +6,14 @@
 #include "istio/v1/auth/auth.pb-c.h"
 
 #include "base/alloc.h"
+#include "base/conn_tls.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/spiffe.h"
 #include "base/version.h"
 #include "http/grpc.h"
+#include "sidecar/exchange/server.h"
 #include "sidecar/worker.h"
 #include "xds/decode.h"
 
@@ -23,7 +25,7 @@
 #define CALL_US          (10 * SECONDS)
 #define BACKOFF_MIN_US   (SECONDS / 2)
 #define BACKOFF_MAX_US   (30 * SECONDS)
-#define DOUBT_US         (10 * SECONDS)
+#define DOUBT_US         (2 * SECONDS)
 #define VALIDITY_S       86400
 #define TOKEN_BYTES_MAX  65536U
 #define ROOTS_BYTES_MAX  ((size_t)1 << 20)
@@ -65,13 +67,33 @@ struct delivery {
     struct slice id;
 };
 
+/* Callers whom the roots of now would not let in go at once: a root was taken away for a reason. */
+static void close_untrusted(struct worker *worker)
+{
+    LIST_EACH(&worker->servers, node)
+    {
+        struct server *server = LIST_ITEM(node, struct server, link);
+        struct error err = {.text = ""};
+        struct conn *conn = server->closed ? NULL : server->channel.conn;
+        if (conn != NULL && !conn_tls_recheck(conn, &err)) {
+            log_limited(LOG_LEVEL_WARNING, "a caller is trusted no more", LOG_CAUSE(&err));
+            server_close(server);
+        }
+    }
+}
+
 static void deliver(struct mail *mail, struct loop *loop)
 {
     struct delivery *delivery = CONTAINER_OF(mail, struct delivery, mail);
     struct worker *worker = delivery->worker;
+    const struct tls_trust *before = worker->keys.trust;
+    bool changed = before != NULL && tls_trust_get_id(before) != tls_trust_get_id(delivery->trust);
     (void)loop;
     tls_keys_set_identity_take(&worker->keys, &delivery->identity);
     tls_keys_set_trust_take(&worker->keys, &delivery->trust);
+    if (changed) {
+        close_untrusted(worker);
+    }
     worker->identity = delivery->id;
     mem_free(delivery);
 }
@@ -352,7 +374,8 @@ static void run(struct task *task)
 
 void identity_doubt(struct identity *identity)
 {
-    if (identity->call == NULL && identity->has_certificate &&
+    bool retrying = identity->call != NULL || identity->pause_us != 0;
+    if (!retrying && identity->has_certificate &&
         now_of(identity) >= identity->begun_us + DOUBT_US) {
         identity->doubted = true;
         timer_clear(&identity->timer);

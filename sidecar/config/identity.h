@@ -46,7 +46,7 @@ const struct tls_validity *identity_get_validity(const struct identity *identity
 /* A certificate is there and has not ended. */
 bool identity_is_valid(const struct identity *identity);
 /* A connection with our certificate came to nothing: it may be one that the control plane does not
- * know (any more). Asks for another, with the token; not more often than every 10 s. */
+ * know (any more). Asks for another, with the token; not more often than every 2 s. */
 void identity_doubt(struct identity *identity);
 /* Why the last attempt to get one failed; empty: it did not. */
 const char *identity_get_trouble(const struct identity *identity);

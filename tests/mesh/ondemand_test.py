@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import http.client
 import os
 import shutil
 import socket
@@ -220,9 +221,14 @@ class Identity(unittest.TestCase):
             mesh.control.write("canary.yaml", split(0, 100))
 
             def found():
-                return mesh.client.program.output().count(" certificate ") > 1 and \
-                    ask(connection)[2]["app"] == "v2"
+                """Cut when a root goes, 503 while only some have their new certificate."""
+                with contextlib.suppress(http.client.HTTPException), \
+                        contextlib.closing(mesh.client.connect(ORDER)) as fresh:
+                    answers = [ask(fresh) for _ in range(10)]
+                    return all(status == 200 and body["app"] == "v2" for status, _, body in answers)
             wait_for(found, 60, what="the new control plane's word")
+            self.assertIn("a caller is trusted no more", "".join(
+                sidecar.program.output() for sidecar in mesh.sidecars.values()))
 
     def test_another_s_root_is_not_believed(self):
         with running(service("order-service")) as control, running() as other:
