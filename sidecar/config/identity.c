@@ -120,8 +120,12 @@ static void hand_out(struct identity *identity, struct tls_identity **certificat
 static void append(struct arena *arena, struct slice *text, struct slice more)
 {
     uint8_t *both = arena_alloc(arena, text->len + more.len + 1);
-    memcpy(both, text->at, text->len);
-    memcpy(both + text->len, more.at, more.len);
+    if (text->len > 0) {
+        memcpy(both, text->at, text->len);
+    }
+    if (more.len > 0) {
+        memcpy(both + text->len, more.at, more.len);
+    }
     both[text->len + more.len] = '\n';
     *text = slice_of(both, text->len + more.len + 1);
 }
