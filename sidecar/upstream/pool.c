@@ -268,6 +268,19 @@ static void uncount(struct ticket *ticket)
     }
 }
 
+/* Whether a stream is under way whose end will have the queue looked at again. */
+static bool carries_streams(const struct pool *pool)
+{
+    LIST_EACH(&pool->busy, node)
+    {
+        const struct pool_conn *at = LIST_ITEM(node, struct pool_conn, link);
+        if (at->protocol == POOL_HTTP2 && at->channel.stream_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Serves those who wait with one ready connection, as far as it has room. */
 static void serve(struct pool_conn *at)
 {
@@ -276,7 +289,7 @@ static void serve(struct pool_conn *at)
     while (has_room(at) && !list_empty(queue)) {
         struct ticket *ticket = LIST_ITEM(queue->next, struct ticket, link);
         if (at->protocol == POOL_HTTP2 && !count_stream(pool, ticket)) {
-            if (at->channel.stream_count > 0) {
+            if (carries_streams(pool)) {
                 return; /* stays queued until a stream ends */
             }
             /* Other endpoints have what the limit allows: nothing here would wake it. */
@@ -585,12 +598,13 @@ void pool_ask(struct worker *worker, struct endpoint *endpoint, enum pool_protoc
     CHECK(endpoint->cluster != NULL);
     struct pool *pool = pool_of(worker, endpoint);
     ticket->pool = pool;
-    if (protocol == POOL_HTTP2 && !count_stream(pool, ticket)) {
+    bool counted = protocol != POOL_HTTP2 || count_stream(pool, ticket);
+    if (!counted && !carries_streams(pool)) {
         refuse(ticket, FAIL_OVERFLOW);
         drop_if_empty(pool);
         return;
     }
-    struct pool_conn *at = find_ready(pool, protocol);
+    struct pool_conn *at = counted ? find_ready(pool, protocol) : NULL;
     if (at != NULL) {
         lend(at, ticket);
         ticket->state = TICKET_READY;
@@ -607,7 +621,7 @@ void pool_ask(struct worker *worker, struct endpoint *endpoint, enum pool_protoc
     list_append(&pool->queue[protocol], &ticket->link);
     pool->waiting_count[protocol]++;
     ticket->protocol = (uint8_t)protocol;
-    enum fail fail = open_for_waiting(pool, protocol, ticket->high);
+    enum fail fail = counted ? open_for_waiting(pool, protocol, ticket->high) : FAIL_NONE;
     if (fail != FAIL_NONE) {
         unqueue(ticket, protocol);
         refuse(ticket, fail);

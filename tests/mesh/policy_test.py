@@ -1,0 +1,136 @@
+"""What the control plane's objects make of failures: retries, ejection and return, breakers."""
+
+import contextlib
+import unittest
+
+from support.control import split
+from support.mesh import Mesh, metric, rule
+from support.net import wait_for
+from support.traffic import Scene, doubled, failed, shares
+
+PRESETS = ("asan", "release")
+
+
+def retrying(attempts, on, weights=(100, 0), **more):
+    """The canary's VirtualService with retries."""
+    item = split(*weights)
+    item["spec"]["http"][0]["retries"] = {"attempts": attempts, "retryOn": on, **more}
+    return item
+
+
+class Policy(unittest.TestCase):
+    def setUp(self):
+        self.stack = contextlib.ExitStack()
+        self.addCleanup(self.stack.close)
+        self.scene = self.stack.enter_context(Scene())
+
+    def mesh(self, **how):
+        return Mesh(self.stack, self.scene, **how)
+
+    def test_an_endpoint_is_ejected_and_returns(self):
+        mesh = self.mesh(
+            apps={"v1-a": "v1", "v1-b": "v1", "v1-c": "v1"},
+            policy=(rule(outlierDetection={"consecutive5xxErrors": 5, "interval": "1s",
+                                           "baseEjectionTime": "2s",
+                                           "maxEjectionPercent": 50}),))
+        bad = mesh.apps["v1-b"]
+        bad.status = 500
+        # One at a time, so that what is in flight at the ejection is nothing.
+        results = mesh.load(300, connections=1).run()
+        self.assertEqual(len(failed(results)), 5)
+        self.assertEqual(bad.requests(), 5)
+        self.assertEqual(metric(mesh.client, "pillion_ejections_total"), 1)
+        self.assertIn("endpoint ejected", mesh.client.program.output())
+        bad.status = 200
+        wait_for(lambda: "v1-b" in shares(mesh.load(30).run()), 20, what="its return")
+        self.assertEqual(failed(mesh.load(100).run()), [])
+
+    def test_the_last_endpoint_is_never_ejected(self):
+        mesh = self.mesh(apps={"v1-a": "v1"},
+                         policy=(rule(outlierDetection={"consecutive5xxErrors": 3, "interval": "1s",
+                                                        "baseEjectionTime": "60s",
+                                                        "maxEjectionPercent": 100}),))
+        mesh.apps["v1-a"].status = 500
+        mesh.load(20).run()
+        mesh.apps["v1-a"].status = 200
+        self.assertEqual(failed(mesh.load(20).run()), [])
+
+    def test_retries_rescue_what_one_instance_spoils(self):
+        """As the object asks: POST too, which without it nobody would try again."""
+        mesh = self.mesh(apps={"v1-a": "v1", "v1-b": "v1", "v1-c": "v1"},
+                         policy=(rule(), retrying(2, "5xx")))
+        mesh.apps["v1-b"].status = 500
+        # Never more retries at a time than the budget allows at the least, back-off included.
+        results = mesh.load(300, connections=3).run()
+        self.assertEqual(failed(results), [])
+        spoilt = mesh.apps["v1-b"].requests()
+        self.assertGreater(spoilt, 10)
+        self.assertEqual(set(shares(results)), {"v1-a", "v1-c"})
+        self.assertEqual(metric(mesh.client, "pillion_retry_verdicts_total", why="POLICY"), spoilt)
+
+    def test_without_it_an_answer_is_an_answer(self):
+        mesh = self.mesh(apps={"v1-a": "v1"})
+        mesh.apps["v1-a"].status = 503
+        results = mesh.load(20).run()
+        self.assertEqual({(r.status, r.app) for r in results}, {(503, "v1-a")})
+        self.assertEqual(mesh.apps["v1-a"].requests(), 20)
+
+    def test_a_slow_try_is_given_up_for_another_endpoint(self):
+        mesh = self.mesh(apps={"v1-a": "v1", "v1-b": "v1"},
+                         policy=(rule(), retrying(2, "reset,gateway-error", perTryTimeout="250ms")))
+        mesh.apps["v1-a"].delay_s = 3.0
+        results = mesh.load(20, connections=2, methods=("GET",)).run()
+        self.assertEqual(failed(results), [])
+        self.assertEqual(set(shares(results)), {"v1-b"})
+
+    def test_a_route_s_timeout(self):
+        item = split(100, 0)
+        item["spec"]["http"][0]["timeout"] = "300ms"
+        mesh = self.mesh(apps={"v1-a": "v1"}, policy=(rule(), item))
+        mesh.apps["v1-a"].delay_s = 5.0
+        (result,) = mesh.load(1).run()
+        self.assertEqual(result.status, 504)
+        self.assertIn("http_response_timeout", result.why)
+        self.assertIn("VirtualService/default/order-service", result.why)
+
+    def test_attempts_zero_turns_every_retry_off(self):
+        """The free ones too: the instance whose sidecar is gone is seen."""
+        off = retrying(0, "5xx")
+        del off["spec"]["http"][0]["retries"]["retryOn"]
+        mesh = self.mesh(apps={"v1-a": "v1", "v1-b": "v1"}, policy=(rule(), off))
+        mesh.servers["v1-a"].program.stop()
+        results = mesh.load(40, connections=1).run()
+        self.assertGreater(len(failed(results)), 0)
+        mesh.change(split(100, 0))
+        self.assertEqual(failed(mesh.load(40, connections=1, prefix="again").run()), [])
+        self.assertEqual(doubled(mesh.apps.values()), {})
+
+    def circuit(self, callers, count):
+        """Istio's circuit-breaking task: everything limited to one. The share that overflowed."""
+        mesh = self.mesh(
+            apps={"v1-a": "v1"}, delay_s=0.002,
+            policy=(rule(connectionPool={"tcp": {"maxConnections": 1},
+                                         "http": {"http1MaxPendingRequests": 1,
+                                                  "maxRequestsPerConnection": 1}}),))
+        results = mesh.load(count, connections=callers, methods=("GET",)).run()
+        bad = failed(results)
+        for result in bad:
+            self.assertEqual(result.status, 503, result)
+            self.assertIn("connection_limit_reached", result.why)
+        self.assertEqual(metric(mesh.client, "pillion_breaker_overflows_total"), len(bad))
+        self.assertEqual(metric(mesh.client, "istio_requests_total", response_flags="UO"), len(bad))
+        return len(bad) / count
+
+    def test_two_callers_of_a_circuit_of_one(self):
+        """One is served and one waits: nothing is refused but while the first connection is made,
+        when both would wait."""
+        share = self.circuit(2, 2000)
+        self.assertGreater(share, 0)
+        self.assertLess(share, 0.5)
+
+    def test_three_callers_of_a_circuit_of_one(self):
+        self.assertGreater(self.circuit(3, 600), 0.5)
+
+
+if __name__ == "__main__":
+    unittest.main()
