@@ -1,6 +1,7 @@
 """What the control plane's objects make of failures: retries, ejection and return, breakers."""
 
 import contextlib
+import json
 import unittest
 
 from support.control import split
@@ -130,6 +131,31 @@ class Policy(unittest.TestCase):
 
     def test_three_callers_of_a_circuit_of_one(self):
         self.assertGreater(self.circuit(3, 600), 0.5)
+
+    def test_bad_yaml_leaves_the_last_good_in_force(self):
+        """While requests flow: what nobody can mean changes nothing, and is named."""
+        mesh = self.mesh(policy=(rule(), split(100, 0)), clients=("client", "second"))
+        file = "VirtualService-order-service.yaml"
+        good = json.dumps(split(0, 100))
+        bad = {"no YAML": "a: [b\n  c: {", "no text": "\0\1\2", "tabs": "\tkind: VirtualService",
+               "a wrong type": good.replace('"weight": 100', '"weight": "all"'),
+               "a sum of nothing": good.replace('"weight": 100', '"weight": 0'),
+               "an unknown field": good.replace('"weight": 100', '"wait": 100'),
+               "no destination": good.replace('"host": "order-service"', '"host": ""'),
+               "half a file": good[:len(good) // 2], "too deep": "[" * 100000}
+        load = mesh.load(len(bad) * 40, client="second", rate=40).start()
+        for number, (name, text) in enumerate(bad.items()):
+            with self.subTest(name):
+                mesh.control.write_text(file, text)
+                wait_for(lambda n=number: mesh.control.program.output().count(file) > n,
+                         what="the file named in the log")
+                self.assertTrue(mesh.control.metric("pillion_control_file_rejected", file=file))
+                self.assertEqual(set(shares(mesh.load(20, connections=1).run())), {"v1-a"})
+        results = load.wait()
+        self.assertEqual(failed(results), [])
+        self.assertEqual(set(shares(results)), {"v1-a"})
+        mesh.change(split(0, 100))
+        self.assertEqual(set(shares(mesh.load(20).run())), {"v2-a"})
 
 
 if __name__ == "__main__":
