@@ -6,6 +6,33 @@
 #include "policy/translate_private.h"
 
 #define TLS_MATCH_METADATA "envoy.transport_socket_match"
+#define ISTIO_METADATA     "istio"
+
+/* The value of the first label that is there, else the last word. */
+static const char *label_or(const struct labels *labels, const char *const *keys,
+                            const char *otherwise)
+{
+    for (; *keys != NULL; keys++) {
+        const char *value = labels_get(labels, *keys);
+        if (value != NULL && value[0] != '\0') {
+            return value;
+        }
+    }
+    return otherwise;
+}
+
+/* What the caller's metrics call the workload: "name;namespace;canonical name;canonical
+ * revision;cluster", the canonical words by the labels that Istio looks for. */
+static const char *workload_text(struct arena *arena, const struct model_workload *workload)
+{
+    static const char *const names[] = {"service.istio.io/canonical-name", "app.kubernetes.io/name",
+                                        "app", NULL};
+    static const char *const revisions[] = {"service.istio.io/canonical-revision",
+                                            "app.kubernetes.io/version", "version", NULL};
+    return arena_printf(arena, "%s;%s;%s;%s;", workload->name, workload->namespace,
+                        label_or(&workload->labels, names, workload->name),
+                        label_or(&workload->labels, revisions, "latest"));
+}
 
 ENDPOINT(LbEndpoint) *
     make_endpoint(struct translation *t, const struct model_workload *workload, uint32_t port)
@@ -23,6 +50,8 @@ ENDPOINT(LbEndpoint) *
     if (workload->uid[0] != '\0') {
         pb_metadata_text(arena, &item->metadata, PILLION_METADATA, "uid", workload->uid);
     }
+    pb_metadata_text(arena, &item->metadata, ISTIO_METADATA, "workload",
+                     workload_text(arena, workload));
     const struct object *peer = NULL;
     if (workload->mesh_tls && model_mtls_mode(t->model, workload->namespace, &workload->labels,
                                               port, &peer) != MTLS_MODE_DISABLE) {
