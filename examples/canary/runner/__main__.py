@@ -42,8 +42,8 @@ def options_read():
     options = parser.parse_args()
     if options.requests < 400:
         parser.error("--requests: at least 400, or no instance is asked often enough to fail")
-    if not 50 <= options.rate <= 5000:
-        parser.error("--rate: from 50 to 5000")
+    if not 50 <= options.rate <= 800:
+        parser.error("--rate: from 50 to 800: a sidecar's recorder is read while requests flow")
     return options
 
 
@@ -77,9 +77,10 @@ def run(options, programs, folder, report):
         # A second Ctrl-C must not keep what runs from being stopped.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        forced = processes.stop()
-        report.fact("stopped", not forced, "everything that was started has ended",
-                    f"did not end by itself: {', '.join(forced)}")
+        bad = processes.stop()
+        report.section("end", "The end")
+        report.fact("stopped", not bad, "everything that was started has ended as it should",
+                    "; ".join(bad))
     return report.good
 
 

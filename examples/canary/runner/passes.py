@@ -136,6 +136,7 @@ def weights(mesh, options, report, bare):
     weights_fact(report, rows, asked)
     failed_fact(report, rows)
     ejection(report, rows, ejections(mesh, begin))
+    metrics_fact(mesh, report, rows)
     identities(mesh, report)
     times = [row["us"] for row in rows]
     report.table(("latency", "p50", "p99"),
@@ -171,6 +172,21 @@ def ejection(report, rows, events):
     report.fact("ejected once", [what for _, what in events] == ["ejected"],
                 "the client's sidecar logged one ejection",
                 f"the client's sidecar logged {[what for _, what in events]}")
+
+
+def metrics_fact(mesh, report, rows):
+    """What Prometheus would read at the client's sidecar is what the client saw."""
+    text = mesh.metrics("client")
+    seen, said = {}, {}
+    for version in ("v1", "v2"):
+        for status in (200, 500):
+            key = f"{version} {status}"
+            seen[key] = len(with_status(of_version(rows, version), status))
+            said[key] = metric(text, "istio_requests_total", reporter="source",
+                               destination_service_name="order-service",
+                               destination_version=version, response_code=str(status))
+    report.fact("metrics", seen == said, "the sidecar's istio_requests_total says the same",
+                f"istio_requests_total says {said}")
 
 
 def identities(mesh, report):

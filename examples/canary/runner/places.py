@@ -136,7 +136,8 @@ class Namespaces:
             f"namespace-{pod.name}", ["unshare", "--net", "--mount", "--", "sh", "-c", script],
             stdout=subprocess.PIPE)
         if not process.stdout.readline():
-            raise Failed(f"no network namespace:\n{self._processes.log(process.name)}")
+            raise Failed("no network namespace can be made here (--rootless does without): "
+                         f"{self._processes.log(process.name)}")
         of = f"/proc/{process.pid}/ns"
         pod.inside = ("nsenter", f"--net={of}/net", f"--mount={of}/mnt", "--")
         return process.pid

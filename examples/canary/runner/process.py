@@ -56,21 +56,24 @@ class Processes:
             raise Failed(f"{process.name} ended with {code}:\n{self.log(process.name)[-2000:]}")
 
     def stop(self, grace_s=8):
-        """SIGTERM to all at once; what is still there after grace_s gets SIGKILL. Returns the names
-        of those."""
+        """SIGTERM to all at once; what is still there after grace_s gets SIGKILL. Returns a line for
+        each that did not end as it should."""
         for process in reversed(self._running):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        forced = []
+        bad = []
         for process in reversed(self._running):
             try:
-                process.wait(grace_s)
+                code = process.wait(grace_s)
             except subprocess.TimeoutExpired:
-                forced.append(process.name)
                 process.kill()
                 process.wait()
+                bad.append(f"{process.name} did not end within {grace_s} s")
+                continue
+            if code not in (0, -signal.SIGTERM):
+                bad.append(f"{process.name} ended with {code}: {self.log(process.name)[-1000:]}")
         self._running.clear()
-        return forced
+        return bad
 
 
 def private_memory_kb(pid):
