@@ -35,6 +35,7 @@ class Canary(unittest.TestCase):
     def promised(self, place, *options):
         """All of a run's facts hold; its summary."""
         with temp_folder() as folder:
+            os.chmod(folder, 0o711)  # the sidecars have a user of their own
             code, out, err = run([RUN, *SHORT, "--json", f"{folder}/seen.json", *options],
                                  timeout_s=300, env={"TMPDIR": folder})
             self.assertEqual(code, 0, out + err)

@@ -118,6 +118,7 @@ class Namespaces:
 
     def __init__(self, folder, processes):
         self._folder, self._processes = folder, processes
+        self._check_passable(folder)
         self.control = {"xds": "10.1.0.1:15012", "plain": "127.0.0.1:15010",
                         "api": "127.0.0.1:15014"}
         self.node = Pod("node", folder)
@@ -125,6 +126,14 @@ class Namespaces:
         self._ip(self._node, "link add mesh0 type bridge")
         self._ip(self._node, "addr add 10.1.0.1/16 dev mesh0")
         self._ip(self._node, "link set mesh0 up")
+
+    @staticmethod
+    def _check_passable(folder):
+        """The sidecars run as a user of their own, who must reach their files."""
+        while folder != "/":
+            if not os.stat(folder).st_mode & 0o001:
+                raise Failed(f"{folder} is closed to other users (choose another TMPDIR)")
+            folder = os.path.dirname(folder)
 
     def _hold(self, pod):
         """A process that does nothing but keep the pod's namespace; its pid."""
