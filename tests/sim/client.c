@@ -23,6 +23,7 @@ static uint64_t now_of(const struct client *client)
 
 static void pop(struct client *client)
 {
+    CHECK(client->waiting_count > 0);
     client->waiting_count--;
     for (unsigned i = 0; i < client->waiting_count; i++) {
         client->waiting[i] = client->waiting[i + 1];
@@ -180,7 +181,7 @@ static void end_opaque(struct client *client)
 /* FIN or reset from the sidecar. */
 static void take_end(struct client *client)
 {
-    if (client->plan.opaque) {
+    if (client->plan.opaque && client->waiting_count > 0) {
         end_opaque(client);
         return;
     }
