@@ -240,7 +240,7 @@ static bool has_to_linger(const struct server *server)
 {
     const struct channel *channel = &server->channel;
     return !server->client_closes && !channel->codec->ops->multiplexes && !channel->eof &&
-           !channel->fin;
+           !channel->fin && !channel->cut;
 }
 
 static void begin_linger(struct server *server)
