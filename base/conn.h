@@ -26,6 +26,7 @@ struct conn {
     const struct conn_ops *ops;
     struct net_conn *net; /* owned; null after close */
     bool peer_refused;    /* the handshake failed for who the peer is, or is not */
+    bool peer_is_other;   /* of those: we trust its certificate, but it is another's */
 };
 
 struct conn_ops {

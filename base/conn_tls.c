@@ -229,6 +229,7 @@ static void fail(struct tls_conn *tls, int ssl_error)
     if (tls->handshake != NULL && tls->handshake->refusal.text[0] != '\0') {
         text = tls->handshake->refusal.text;
         tls->conn.peer_refused = true;
+        tls->conn.peer_is_other = SSL_get_verify_result(tls->ssl) == X509_V_ERR_HOSTNAME_MISMATCH;
     } else if (tls->eof) {
         text = tls->handshake != NULL ? "peer closed the connection during the handshake"
                                       : "peer closed without close_notify: the end may be cut off";

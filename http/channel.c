@@ -160,6 +160,8 @@ void channel_lose_streams(struct channel *channel)
             channel->buckets[i] = stream->next_in_bucket;
             list_remove(&stream->blocked);
             stream->events |= STREAM_LOST;
+            stream->shared_death = channel->death_told;
+            channel->death_told = true;
             stream->bad = (uint8_t)channel->codec->bad;
             stream->channel = NULL;
             if (stream->owner != NULL) {
@@ -391,6 +393,10 @@ bool channel_deliver(struct channel *channel, const struct codec_event *ev)
         return true;
     case CODEC_EV_RESET:
         stream->reset_code = ev->code;
+        if (channel->eof) { /* the codec ends what the connection's end leaves open */
+            stream->shared_death = channel->death_told;
+            channel->death_told = true;
+        }
         wake(stream, STREAM_RESET);
         return true;
     case CODEC_EV_WINDOW:

@@ -61,7 +61,8 @@ struct channel {
     bool paused; /* a stream is above its high mark (HTTP/1, raw) */
     bool fin;    /* send FIN when `out` is empty */
     bool fin_sent;
-    bool cut; /* a tunnel on it ended short: FIN would tell its peer that it is whole */
+    bool death_told; /* a stream has learnt that the connection ended */
+    bool cut;        /* a tunnel on it ended short: FIN would tell its peer that it is whole */
 };
 
 /* Takes conn and codec. `owner` becomes the connection's owner. */
@@ -132,11 +133,12 @@ struct stream {
     uint64_t out_bytes; /* body bytes that were ever written */
     uint32_t id;
     uint32_t reset_code;
-    uint16_t events; /* enum stream_event */
-    uint8_t bad;     /* enum codec_bad */
-    bool in_end;     /* nothing will follow what is in `in` */
-    bool out_end;    /* we have written the end */
-    bool tunnel;     /* the connection is this stream's bytes now: its end is FIN */
+    uint16_t events;   /* enum stream_event */
+    uint8_t bad;       /* enum codec_bad */
+    bool shared_death; /* LOST, or RESET by it: another stream was told before of the same end */
+    bool in_end;       /* nothing will follow what is in `in` */
+    bool out_end;      /* we have written the end */
+    bool tunnel;       /* the connection is this stream's bytes now: its end is FIN */
 };
 
 void stream_init(struct stream *stream, struct loop *loop, struct arena *arena, struct task *owner);

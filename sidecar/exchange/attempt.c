@@ -73,6 +73,12 @@ static void fail_with(struct attempt *attempt, enum fail fail)
     }
 }
 
+void attempt_moved(struct exchange *exchange)
+{
+    uint64_t idle_us = exchange->plan.try_idle_us;
+    exchange->attempt.idle_at_us = idle_us != 0 ? exchange->worker->loop->now_us + idle_us : 0;
+}
+
 void attempt_begin(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
@@ -108,6 +114,7 @@ void attempt_begin(struct exchange *exchange)
     attempt->ticket = (struct ticket){.stream = &attempt->up, .high = high};
     enum fail at_deadline;
     attempt->deadline_us = timeout_of_try(&exchange->plan, loop->now_us, &at_deadline);
+    attempt_moved(exchange);
     pool_ask(worker, attempt->endpoint, dial_protocol(attempt->endpoint, &exchange->request),
              &attempt->ticket);
 }

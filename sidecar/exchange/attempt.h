@@ -65,6 +65,8 @@ enum attempt_step {
 void attempt_begin(struct exchange *exchange);
 /* Goes on with whatever woke the exchange. */
 enum attempt_step attempt_run(struct exchange *exchange);
+/* A byte of it went or came: per-try idleness begins anew. */
+void attempt_moved(struct exchange *exchange);
 /* Reports to outlier detection and gives everything back. Resets the stream where it is not
  * complete. */
 void attempt_end(struct exchange *exchange);

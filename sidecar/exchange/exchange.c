@@ -200,6 +200,9 @@ static void move_up(struct exchange *x)
         attempt_set_send(attempt, SEND_ENDED);
         x->up_ended = true;
     }
+    if (moved > 0) {
+        attempt_moved(x);
+    }
     x->request_bytes += moved;
     x->runs_idle = moved > 0 ? 0 : x->runs_idle;
 }
@@ -252,7 +255,8 @@ static bool try_again(struct exchange *x)
                                       .grpc_status = -1,
                                       .request_sent =
                                           attempt->send != SEND_WAIT && attempt->send != SEND_IDLE,
-                                      .answer_passed_on = x->head_sent};
+                                      .answer_passed_on = x->head_sent,
+                                      .death_charged = attempt->up.shared_death};
     happened.peer_overloaded = attempt->endpoint != NULL && attempt->endpoint->peer_overloaded &&
                                !fail_unseen(attempt->fail);
     if (held) {
@@ -614,6 +618,9 @@ static void take_events(struct exchange *x)
     unsigned events = down->events;
     down->events = 0;
     x->runs_idle = (events | x->attempt.up.events) != 0 ? 0 : x->runs_idle;
+    if (x->attempt.up.events != 0) {
+        attempt_moved(x);
+    }
     if (x->step >= STEP_REPORT) {
         return;
     }
@@ -655,6 +662,9 @@ static void take_time(struct exchange *x)
     } else if (passed(x->idle_at_us, now_us)) {
         bool theirs = !x->tunnel && !x->up_ended && !x->down.in_end;
         x->fail = theirs ? FAIL_REQUEST_STALLED : FAIL_STREAM_IDLE;
+    } else if (x->step == STEP_RELAY && x->source == ANSWER_UPSTREAM &&
+               passed(x->attempt.idle_at_us, now_us)) {
+        x->fail = FAIL_TRY_IDLE;
     }
     if (x->fail != FAIL_NONE) {
         fail_exchange(x);
@@ -664,6 +674,8 @@ static void take_time(struct exchange *x)
     bool trying = x->step == STEP_ATTEMPT && at->endpoint != NULL && at->recv < RECV_HELD;
     if (trying && passed(at->deadline_us, now_us) && at->fail == FAIL_NONE) {
         at->fail = FAIL_TRY_TIMEOUT;
+    } else if (trying && passed(at->idle_at_us, now_us) && at->fail == FAIL_NONE) {
+        at->fail = FAIL_TRY_IDLE;
     }
 }
 
@@ -673,11 +685,15 @@ static void arm(struct exchange *x)
 {
     bool open = x->fail == FAIL_NONE;
     bool attempting = x->step == STEP_ATTEMPT;
+    bool upstream = open && x->attempt.endpoint != NULL && x->source == ANSWER_UPSTREAM;
     enum fail at_deadline;
-    const uint64_t deadlines[] = {
-        open ? timeout_of_request(&x->plan, &at_deadline) : 0, open ? x->idle_at_us : 0,
-        attempting ? x->retry_at_us : 0, x->discard_by_us,
-        attempting && x->attempt.endpoint != NULL ? x->attempt.deadline_us : 0};
+    const uint64_t deadlines[] = {open ? timeout_of_request(&x->plan, &at_deadline) : 0,
+                                  open ? x->idle_at_us : 0,
+                                  attempting ? x->retry_at_us : 0,
+                                  x->discard_by_us,
+                                  attempting && x->attempt.endpoint != NULL ? x->attempt.deadline_us
+                                                                            : 0,
+                                  upstream ? x->attempt.idle_at_us : 0};
     uint64_t first = UINT64_MAX;
     for (unsigned i = 0; i < COUNT_OF(deadlines); i++) {
         first = deadlines[i] != 0 && deadlines[i] < first ? deadlines[i] : first;

@@ -7,6 +7,7 @@
 #include "sidecar/config/parcel.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/observe/stats.h"
+#include "sidecar/upstream/dial.h"
 #include "sidecar/worker.h"
 
 #define GOAWAY_FIRST_STEP 1U
@@ -137,6 +138,17 @@ static bool is_raw(const struct server *server)
     return codec_is_raw(server->channel.codec);
 }
 
+/* It has carried what it may: what was begun is finished, nothing more is taken. */
+static void end_after_these(struct server *server)
+{
+    server->old_at_us = 0;
+    if (server->channel.codec->ops->multiplexes) {
+        server_drain(server);
+    } else if (!is_raw(server)) {
+        server->closing = true;
+    }
+}
+
 /* ---- the peer's own words ---- */
 
 static struct slice keep(uint8_t **at, struct slice text)
@@ -184,6 +196,10 @@ static void take_event(struct server *server, const struct codec_event *ev)
 {
     if (ev->kind == CODEC_EV_HEAD) {
         server->requests++;
+        const struct hcm_config *http = server->service->http;
+        if (http != NULL && server->requests == http->max_requests_per_connection) {
+            end_after_these(server);
+        }
         server->client_closes = !ev->message->keep_alive;
         server->head_at_us = 0;
         exchange_begin(server, ev);
@@ -216,7 +232,11 @@ static void arm(struct server *server)
     const struct worker_settings *settings = server->worker->settings;
     if (server->channel.stream_count > 0) {
         server->head_at_us = 0;
-        timer_clear(&server->timer);
+        if (server->old_at_us != 0) {
+            timer_set(loop, &server->timer, server->old_at_us);
+        } else {
+            timer_clear(&server->timer);
+        }
         return;
     }
     if (server->channel.tail_len > 0 && !server->channel.codec->ops->multiplexes) {
@@ -230,7 +250,9 @@ static void arm(struct server *server)
     uint64_t idle_us = server->service->http != NULL && server->service->http->idle_us != 0
                            ? server->service->http->idle_us
                            : settings->downstream_idle_us;
-    timer_set(loop, &server->timer, loop->now_us + idle_us);
+    uint64_t at_us = loop->now_us + idle_us;
+    bool old_first = server->old_at_us != 0 && server->old_at_us < at_us;
+    timer_set(loop, &server->timer, old_first ? server->old_at_us : at_us);
 }
 
 /* Closing with unread bytes resets the connection, and may take the last answer with it (RFC 9112
@@ -272,8 +294,12 @@ static void run_open(struct server *server)
     struct channel *channel = &server->channel;
     struct codec_event ev;
     if (timer_due(&server->timer, server->worker->loop)) {
-        server_close(server);
-        return;
+        bool old = server->old_at_us != 0 && server->worker->loop->now_us >= server->old_at_us;
+        if (!old) {
+            server_close(server);
+            return;
+        }
+        end_after_these(server);
     }
     channel_begin(channel);
     enum channel_step step = channel_next(channel, &ev);
@@ -343,6 +369,12 @@ void server_begin(struct worker *worker, struct server_start *start)
     channel_init(&server->channel, worker->loop, &start->conn, &start->codec, &server->task);
     list_append(&worker->servers, &server->link);
     peer_link_open(&server->peer_link, worker, &server->channel);
+    if (server->peer_link.mesh) {
+        dial_watch_peer(server->channel.conn->net);
+    }
+    if (server->service->http != NULL && server->service->http->max_connection_us != 0) {
+        server->old_at_us = server->begun_us + server->service->http->max_connection_us;
+    }
     if (worker->draining) {
         server_drain(server);
     }

@@ -6,6 +6,7 @@
 #include "sidecar/config/parcel.h"
 #include "sidecar/observe/stats.h"
 #include "sidecar/upstream/lb.h"
+#include "sidecar/upstream/pool.h"
 
 /* ---- transports ---- */
 
@@ -67,6 +68,9 @@ static void unlist(struct endpoint *endpoint)
     endpoint->listed = false;
     endpoint->cluster = NULL;
     endpoint->tls = NULL;
+    if (endpoint->pool != NULL) {
+        pool_retire(endpoint->pool);
+    }
     endpoint_unref(&endpoint);
 }
 

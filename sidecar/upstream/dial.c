@@ -4,7 +4,9 @@
 #include "sidecar/alpn.h"
 #include "sidecar/worker.h"
 
-#define DEAD_PEER_S 30 /* a peer that acknowledges nothing for so long is gone */
+/* More in the kernel's queue would only make a small answer wait behind a large one. */
+#define MUX_NOTSENT_BYTES (64 * 1024)
+#define DEAD_PEER_S       30 /* a peer that acknowledges nothing for so long is gone */
 
 static enum fail fail_of(enum net_error error)
 {
@@ -35,10 +37,10 @@ static bool offers_h2(const struct tls_config *tls)
     return false;
 }
 
-/* Many requests hang on such a connection, and new ones would go on being put on it. */
-static void watch_peer(struct net_conn *net)
+void dial_watch_peer(struct net_conn *net)
 {
     net->ops->set_option(net, NET_KEEPALIVE_S, DEAD_PEER_S);
+    net->ops->set_option(net, NET_NOTSENT_LOWAT, MUX_NOTSENT_BYTES);
     net->ops->set_option(net, NET_USER_TIMEOUT_MS, DEAD_PEER_S * 1000);
 }
 
@@ -63,7 +65,7 @@ struct conn *dial_start(struct worker *worker, struct endpoint *endpoint, enum f
         return conn_plain(&net, (struct slice){NULL, 0});
     }
     if (offers_h2(tls)) {
-        watch_peer(net);
+        dial_watch_peer(net);
     }
     struct tls_client how = {.keys = &worker->keys,
                              .context = tls->context,

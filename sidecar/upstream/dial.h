@@ -24,3 +24,7 @@ struct codec *dial_mux_codec(struct worker *worker, const struct conn *conn) MUS
 /* What an attempt should ask the pool for: by the endpoint's transport, the cluster's protocol and
  * the version in which the request came. */
 enum pool_protocol dial_protocol(const struct endpoint *endpoint, const struct message *request);
+
+/* Either end of a connection between sidecars: many requests hang on it, and new ones would go on
+ * being put on it after the other machine has gone without a word. */
+void dial_watch_peer(struct net_conn *net);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "http/h1.h"
 #include "http/h2.h"
@@ -15,6 +16,18 @@
 #include "sidecar/upstream/dial.h"
 #include "sidecar/upstream/peer_link.h"
 #include "sidecar/worker.h"
+
+/* A connection for many requests is replaced after about an hour, so that load finds new pods'
+ * workers and keys do not grow old; without jitter all would be replaced at once. */
+#define MUX_AGE_US    UINT64_C(3600000000)
+#define MUX_JITTER_US (MUX_AGE_US / 10)
+/* Before the peer's certificate ends: this, or a tenth of what is left, if that is less. */
+#define CERTIFICATE_MARGIN_US UINT64_C(300000000)
+/* A mux connection that carries requests and brings nothing is asked whether it lives, and given up
+ * when the answer takes as long again. */
+#define PING_US UINT64_C(30000000)
+/* Where a new connection did not come about, the old one serves on for as long. */
+#define RENEW_AGAIN_US UINT64_C(10000000)
 
 struct pool {
     struct list link; /* in worker->pools */
@@ -43,9 +56,14 @@ struct pool_conn {
     struct timer timer;
     struct grave grave;
     uint64_t opened_us;
+    uint64_t old_at_us;   /* not lent again once there is another; 0: never */
+    uint64_t renew_at_us; /* another is asked for then, when it is old and needed */
+    uint64_t bytes_seen;  /* received when the timer was set while streams are open */
     uint32_t served;
     enum pool_protocol protocol;
     bool ready;   /* the handshake is done */
+    bool watched; /* it has streams; the timer asks whether its peer lives */
+    bool pinged;  /* and nothing came since */
     bool counted; /* by the connections breaker */
     bool leaving; /* in `leaving`: never lent again */
     bool owing;   /* no stream, but output that the peer does not take; the timer runs */
@@ -174,6 +192,11 @@ static void close_conn(struct pool_conn *at)
     drop_if_empty(pool);
 }
 
+static bool is_old(const struct pool_conn *at)
+{
+    return at->old_at_us != 0 && at->pool->worker->loop->now_us >= at->old_at_us;
+}
+
 static bool at_request_limit(const struct pool_conn *at)
 {
     const struct endpoint *endpoint = at->pool->endpoint;
@@ -186,7 +209,9 @@ static bool at_request_limit(const struct pool_conn *at)
 static bool reusable(const struct pool_conn *at)
 {
     bool used_up = at->protocol == POOL_RAW && at->served > 0;
-    return !at->leaving && !used_up && !at_request_limit(at) && !codec_finished(at->channel.codec);
+    bool too_old = at->protocol == POOL_HTTP1 && is_old(at);
+    return !at->leaving && !used_up && !too_old && !at_request_limit(at) &&
+           !codec_finished(at->channel.codec);
 }
 
 static void replace_lost(struct pool *pool);
@@ -217,8 +242,15 @@ static void leave(struct pool_conn *at)
 /* Puts the ticket's stream on a ready connection; the attempt opens it when it writes the head. */
 static void lend(struct pool_conn *at, struct ticket *ticket)
 {
-    timer_clear(&at->timer);
     at->owing = false;
+    if (at->protocol != POOL_HTTP2) {
+        timer_clear(&at->timer);
+    } else if (!at->watched) {
+        at->watched = true;
+        at->pinged = false;
+        at->bytes_seen = at->channel.bytes_in;
+        timer_set(at->channel.loop, &at->timer, at->channel.loop->now_us + PING_US);
+    }
     stream_attach(ticket->stream, &at->channel, 0);
     ticket->reused = at->served > 0;
     at->served++;
@@ -326,6 +358,7 @@ static void rest(struct pool_conn *at)
         /* Still sending what a mux connection owes; not for ever to a peer that is not there. */
         if (!at->owing) {
             at->owing = true;
+            at->watched = false;
             timer_set(pool->worker->loop, &at->timer,
                       pool->worker->loop->now_us + idle_limit(pool));
         }
@@ -335,8 +368,9 @@ static void rest(struct pool_conn *at)
         lose_conn(at);
         return;
     }
-    if (list_linked(&at->link) && (at->timer.at_us == 0 || at->owing)) {
+    if (list_linked(&at->link) && (at->timer.at_us == 0 || at->owing || at->watched)) {
         at->owing = false;
+        at->watched = false;
         move_to(at, &pool->idle);
         timer_set(pool->worker->loop, &at->timer, pool->worker->loop->now_us + idle_limit(pool));
     }
@@ -373,6 +407,64 @@ static void connect_failed(struct pool_conn *at, enum fail fail, const char *det
     drop_if_empty(pool);
 }
 
+/* Somebody else answers at this address: a pod that took it over. No worker asks there again until
+ * EDS has spoken. A chain that we do not trust says nothing of the kind: our own roots may be late.
+ * Nor does a name that only the cluster demands, which no endpoint could meet any better. */
+static void note_refusal(struct pool_conn *at)
+{
+    struct endpoint *endpoint = at->pool->endpoint;
+    bool demanded = endpoint->config.identity.len + endpoint->config.uid.len > 0;
+    if (!at->conn->peer_is_other || !demanded) {
+        return;
+    }
+    char text[ADDR_TEXT_MAX];
+    log_limited(LOG_LEVEL_WARNING, "another workload answers at an endpoint's address",
+                LOG_TEXT("address", addr_format(&endpoint->config.addr, text)));
+    atomic_store_explicit(&endpoint->shared->identity_refused, true, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&at->pool->shared->version.value, 1, memory_order_relaxed);
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+static void set_age(struct pool_conn *at)
+{
+    struct worker *worker = at->pool->worker;
+    const struct cluster *cluster = at->pool->endpoint->cluster;
+    uint64_t now_us = worker->loop->now_us;
+    uint64_t limit_us = cluster != NULL ? cluster->config->max_connection_us : 0;
+    if (at->protocol == POOL_HTTP2) {
+        uint64_t age_us = MUX_AGE_US - MUX_JITTER_US + rng_u64(&worker->rng) % (2 * MUX_JITTER_US);
+        limit_us = sooner(limit_us, age_us);
+        const struct conn_peer *peer = conn_peer(at->channel.conn);
+        uint64_t wall_us = worker->loop->wall_us;
+        if (peer != NULL && peer->not_after_us > wall_us) {
+            uint64_t left_us = peer->not_after_us - wall_us;
+            bool tenth = left_us / 10 < CERTIFICATE_MARGIN_US;
+            limit_us = sooner(limit_us, left_us - (tenth ? left_us / 10 : CERTIFICATE_MARGIN_US));
+        }
+    }
+    at->old_at_us = limit_us != 0 ? now_us + limit_us : 0;
+}
+
+/* There is a new connection: those that it replaces take no more requests. */
+static void retire_old(struct pool *pool)
+{
+    struct list *const lists[] = {&pool->idle, &pool->busy};
+    for (unsigned i = 0; i < COUNT_OF(lists); i++) {
+        LIST_EACH(lists[i], node)
+        {
+            struct pool_conn *at = LIST_ITEM(node, struct pool_conn, link);
+            if (at->protocol == POOL_HTTP2 && is_old(at)) {
+                leave(at);
+                loop_post(pool->worker->loop, &at->task);
+            }
+        }
+    }
+}
+
 static void run_connecting(struct pool_conn *at)
 {
     struct worker *worker = at->pool->worker;
@@ -386,6 +478,7 @@ static void run_connecting(struct pool_conn *at)
     case DIAL_WAIT:
         return;
     case DIAL_FAILED:
+        note_refusal(at);
         connect_failed(at, fail, err.text);
         return;
     case DIAL_READY:
@@ -394,11 +487,13 @@ static void run_connecting(struct pool_conn *at)
     struct codec *codec = make_codec(at);
     channel_init(&at->channel, worker->loop, &at->conn, &codec, &at->task);
     at->ready = true;
+    set_age(at);
     at->pool->connecting_count[at->protocol]--;
     timer_clear(&at->timer);
     if (at->protocol == POOL_HTTP2) {
         channel_flush_soon(&at->channel); /* preface and SETTINGS */
         peer_link_open(&at->peer_link, worker, &at->channel);
+        retire_old(at->pool);
     }
     move_to(at, &at->pool->busy);
     rest(at);
@@ -428,12 +523,31 @@ static void take_event(struct pool_conn *at, const struct codec_event *ev)
     /* SETTINGS: limits are the codec's business. */
 }
 
+/* The timer of a connection with streams is due. False: its peer is gone without a word. */
+static bool check_alive(struct pool_conn *at)
+{
+    struct loop *loop = at->pool->worker->loop;
+    bool silent = at->channel.bytes_in == at->bytes_seen;
+    if (silent && at->pinged) {
+        return false;
+    }
+    at->pinged = silent;
+    at->bytes_seen = at->channel.bytes_in;
+    if (silent) {
+        struct codec_cmd cmd = {.kind = CODEC_CMD_PING, .bytes = SLICE("pillion?")};
+        (void)codec_write(at->channel.codec, &at->channel.out, &cmd);
+        channel_flush_soon(&at->channel);
+    }
+    timer_set(loop, &at->timer, loop->now_us + PING_US);
+    return true;
+}
+
 static void run_ready(struct pool_conn *at)
 {
     struct channel *channel = &at->channel;
     struct codec_event ev;
     bool was_idle = channel->stream_count == 0;
-    if (timer_due(&at->timer, at->pool->worker->loop)) {
+    if (timer_due(&at->timer, at->pool->worker->loop) && (!at->watched || !check_alive(at))) {
         lose_conn(at);
         return;
     }
@@ -541,7 +655,7 @@ static void replace_lost(struct pool *pool)
         enum fail fail = pool->endpoint->cluster != NULL
                              ? open_for_waiting(pool, protocol, first->high)
                              : FAIL_CONNECT_UNREACHABLE;
-        if (fail != FAIL_NONE && pool->connection_count == 0) {
+        if (fail != FAIL_NONE && (pool->connection_count == 0 || pool->endpoint->cluster == NULL)) {
             fail_waiting(pool, protocol, UINT32_MAX, fail, "");
             drop_if_empty(pool);
         }
@@ -583,6 +697,17 @@ static struct pool_conn *find_ready(struct pool *pool, enum pool_protocol protoc
     return best;
 }
 
+/* Goes on with the old one until the new one is there, so that nobody waits for a handshake. */
+static void renew_where_old(struct pool_conn *at)
+{
+    struct pool *pool = at->pool;
+    uint64_t now_us = pool->worker->loop->now_us;
+    if (at->protocol == POOL_HTTP2 && is_old(at) && now_us >= at->renew_at_us) {
+        at->renew_at_us = now_us + RENEW_AGAIN_US;
+        (void)dial_new(pool, POOL_HTTP2, false);
+    }
+}
+
 static void refuse(struct ticket *ticket, enum fail fail)
 {
     ticket->state = TICKET_FAILED;
@@ -606,6 +731,7 @@ void pool_ask(struct worker *worker, struct endpoint *endpoint, enum pool_protoc
     }
     struct pool_conn *at = counted ? find_ready(pool, protocol) : NULL;
     if (at != NULL) {
+        renew_where_old(at);
         lend(at, ticket);
         ticket->state = TICKET_READY;
         ticket->pool = NULL;
@@ -651,6 +777,11 @@ void pool_retire(struct pool *pool)
     {
         leave(LIST_ITEM(node, struct pool_conn, link));
     }
+    /* Nothing will come free for those who wait at an endpoint that is no longer listed. */
+    for (unsigned i = 0; i < POOL_PROTOCOL_COUNT && !pool->endpoint->listed; i++) {
+        fail_waiting(pool, (enum pool_protocol)i, UINT32_MAX, FAIL_CONNECT_UNREACHABLE, "");
+    }
+    drop_if_empty(pool);
 }
 
 void pool_close(struct pool *pool)

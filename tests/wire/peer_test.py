@@ -2,7 +2,9 @@
 and goes elsewhere, whatever its method; who drains is left at once; who called is known."""
 
 import contextlib
+import select
 import signal
+import socket
 import tempfile
 import time
 import unittest
@@ -19,6 +21,12 @@ def closed_port():
     return net.free_port()
 
 
+def identity(port, account):
+    """An endpoint whose certificate must be that account's."""
+    return {"endpoint": {"address": bootstrap.address(port)}, "metadata": {"filter_metadata": {
+        "pillion.io": {"identity": certs.spiffe_id(account)}}}}
+
+
 def metric(admin, family, **labels):
     """The sum of the family's samples that have these labels."""
     with urllib.request.urlopen(f"http://{net.LOOPBACK}:{admin}/stats/prometheus", timeout=5) as got:
@@ -27,6 +35,24 @@ def metric(admin, family, **labels):
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines
                if line.startswith(family) and line[len(family):][:1] in "{ "
                and all(label in line for label in wanted))
+
+
+class Counting(net.Peer):
+    """Passes bytes on to a port and counts connections."""
+
+    def __init__(self, to):
+        super().__init__(lambda sock, _: self._relay(sock, to))
+
+    @staticmethod
+    def _relay(sock, to):
+        with socket.create_connection((net.LOOPBACK, to)) as other, contextlib.suppress(OSError):
+            pairs = {sock: other, other: sock}
+            while True:
+                for ready in select.select(list(pairs), [], [])[0]:
+                    piece = ready.recv(65536)
+                    if not piece:
+                        return
+                    pairs[ready].sendall(piece)
 
 
 class Pods(unittest.TestCase):
@@ -57,10 +83,12 @@ class Pods(unittest.TestCase):
         return self.stack.enter_context(
             Sidecar(config, port, "--metrics-address", f"127.0.0.1:{net.free_port()}", *options)), admin
 
-    def caller(self, *pods, alpn=None, **route):
+    def caller(self, *pods, alpn=None, edit=None, **route):
         """The sidecar of a client of those pods; (process, admin port)."""
         to = cluster("pods", *(pod.port for pod in pods), http2=True, lb_policy="ROUND_ROBIN",
                      transport_socket=bootstrap.upstream_tls(self.folder.name, alpn or ALPN))
+        if edit is not None:
+            edit(to)
         config, port = hop(to, **route)
         config["static_resources"]["listeners"][0]["traffic_direction"] = "OUTBOUND"
         admin = net.free_port()
@@ -141,6 +169,75 @@ class Pods(unittest.TestCase):
         net.wait_for(lambda: metric(admin, "istio_requests_total", reporter="destination",
                                     source_workload="front", source_app="front") >= 1,
                      what="the caller's labels")
+
+    def test_an_address_with_another_identity_is_not_asked_twice(self):
+        good = self.origin()
+        wrong, _ = self.pod(good.port)
+        right, _ = self.pod(good.port)
+
+        def edit(to):
+            to["load_assignment"]["endpoints"] = [{"lb_endpoints": [
+                identity(wrong.port, "somebody-else"), identity(right.port, "server")]}]
+
+        caller, admin = self.caller(wrong, right, edit=edit)
+        with http1.Client(caller.port) as client:
+            for i in range(20):
+                self.assertEqual(client.request("POST", f"/{i}", body=b"x").status, 200)
+        self.assertEqual(metric(admin, "pillion_attempt_failures_total", fail="TLS_PEER"), 1)
+
+    def test_a_connection_that_is_old_is_replaced_under_traffic(self):
+        app = self.origin()
+        pod, _ = self.pod(app.port)
+
+        def edit(to):
+            options = next(iter(to["typed_extension_protocol_options"].values()))
+            options["common_http_protocol_options"] = {"max_connection_duration": "0.3s"}
+
+        relay = self.stack.enter_context(Counting(pod.port))
+        caller, _ = self.caller(relay, edit=edit)
+        with http1.Client(caller.port) as client:
+            until = time.monotonic() + 2
+            while time.monotonic() < until:
+                self.assertEqual(client.request("GET", "/").status, 200)
+                time.sleep(0.01)
+        self.assertGreater(relay.connections, 2)
+        self.assertLess(relay.connections, 12)
+
+    def test_an_attempt_that_is_silent_is_given_up(self):
+        def hang(connection):
+            connection.request()
+            connection.sock.recv(1)
+
+        slow = self.stack.enter_context(origin.Origin(hang))
+        config, port = hop(cluster("app", slow.port), retry_policy={
+            "retry_on": "gateway-error", "num_retries": 1, "per_try_idle_timeout": "0.1s"})
+        sidecar = self.stack.enter_context(Sidecar(config, port))
+        with http1.Client(sidecar.port) as client:
+            self.assertEqual(client.request("GET", "/").status, 504)
+        self.assertEqual(slow.connections, 2)
+
+    def test_a_client_connection_carries_what_it_may(self):
+        app = self.origin()
+        config, port = hop(cluster("app", app.port))
+        filters = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+        filters[0]["typed_config"]["common_http_protocol_options"] = {
+            "max_requests_per_connection": 2}
+        sidecar = self.stack.enter_context(Sidecar(config, port))
+        with http1.Client(sidecar.port) as client:
+            self.assertIsNone(client.request("GET", "/").get("connection"))
+            self.assertEqual(client.request("GET", "/").get("connection"), "close")
+            self.assertTrue(client.at_end())
+
+    def test_a_client_connection_lives_as_long_as_it_may(self):
+        app = self.origin()
+        config, port = hop(cluster("app", app.port))
+        filters = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+        filters[0]["typed_config"]["common_http_protocol_options"] = {
+            "max_connection_duration": "0.2s"}
+        sidecar = self.stack.enter_context(Sidecar(config, port))
+        with http1.Client(sidecar.port) as client:
+            self.assertEqual(client.request("GET", "/").status, 200)
+            self.assertTrue(client.at_end())
 
 
 if __name__ == "__main__":
