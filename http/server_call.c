@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/conn.h"
+#include "http/h1_write.h"
 
 #define H2_NO_ERROR 0U
 #define H2_CANCEL   8U
@@ -160,51 +161,12 @@ static void after_answer(struct http_call *call)
     }
 }
 
-/* For people who read HTTP/1. */
-static struct slice reason_of(uint16_t status)
-{
-    static const struct {
-        uint16_t status;
-        const char *reason;
-    } reasons[] = {
-        {100, "Continue"},
-        {200, "OK"},
-        {201, "Created"},
-        {202, "Accepted"},
-        {204, "No Content"},
-        {304, "Not Modified"},
-        {400, "Bad Request"},
-        {401, "Unauthorized"},
-        {403, "Forbidden"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {408, "Request Timeout"},
-        {409, "Conflict"},
-        {413, "Content Too Large"},
-        {414, "URI Too Long"},
-        {415, "Unsupported Media Type"},
-        {422, "Unprocessable Content"},
-        {429, "Too Many Requests"},
-        {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {503, "Service Unavailable"},
-        {505, "HTTP Version Not Supported"},
-    };
-    for (size_t i = 0; i < COUNT_OF(reasons); i++) {
-        if (reasons[i].status == status) {
-            return slice_of_text(reasons[i].reason);
-        }
-    }
-    return (struct slice){NULL, 0};
-}
-
 static struct message response(struct http_call *call, uint16_t status)
 {
     return (struct message){.kind = MESSAGE_RESPONSE,
                             .version = MESSAGE_HTTP_1_1,
                             .status = status,
-                            .reason = reason_of(status),
+                            .reason = h1_reason(status),
                             .content_length = MESSAGE_LENGTH_UNKNOWN,
                             .keep_alive = call->conn != NULL && !conn_place(call->conn).closing};
 }

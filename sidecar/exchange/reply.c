@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "http/h1_write.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/route/match.h"
@@ -13,6 +14,7 @@ static struct message *new_answer(struct exchange *x, uint16_t status)
     *answer = (struct message){.kind = MESSAGE_RESPONSE,
                                .version = MESSAGE_HTTP_1_1,
                                .status = status,
+                               .reason = h1_reason(status),
                                .keep_alive = true};
     x->source = ANSWER_LOCAL;
     x->answer = answer;
