@@ -209,7 +209,11 @@ static enum fail fail_of_reset(const struct attempt *attempt)
     if (attempt->up.reset_code == H2_REFUSED_STREAM && attempt->recv == RECV_NONE) {
         return FAIL_REFUSED_STREAM;
     }
-    return attempt->recv == RECV_BODY ? FAIL_ANSWER_CUT : FAIL_UPSTREAM_RESET;
+    if (attempt->recv == RECV_BODY) {
+        return FAIL_ANSWER_CUT;
+    }
+    bool told = fail_cause(attempt->refusal) == FAIL_CAUSE_RESET;
+    return told ? attempt->refusal : FAIL_UPSTREAM_RESET;
 }
 
 /* What the stream says since the last run. */

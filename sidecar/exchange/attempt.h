@@ -47,7 +47,7 @@ struct attempt {
     enum send_state send;
     enum recv_state recv;
     enum fail fail;       /* how it failed; FAIL_NONE: it has not */
-    enum fail refusal;    /* REFUSED_STREAM: why, in its sidecar's words; FAIL_NONE: not said */
+    enum fail refusal;    /* refused or reset: why, in its sidecar's words; FAIL_NONE: not said */
     uint64_t begun_us;    /* 0: none is under way */
     uint64_t deadline_us; /* per-try timeout; 0: none */
     uint64_t idle_at_us;  /* per-try idle; 0: none */

@@ -565,6 +565,16 @@ static bool may_give_back(const struct exchange *x)
     return false;
 }
 
+/* An application that went away under a request that may be repeated, which the caller can do at
+ * another pod: a local reply would look like an answer. What may not be repeated gets that reply.
+ */
+static bool caller_may_repeat(const struct exchange *x)
+{
+    return !x->head_sent && !x->tunnel && x->request.protocol.len == 0 && x->down.channel != NULL &&
+           has_mesh_caller(x) && fail_cause(x->fail) == FAIL_CAUSE_RESET &&
+           message_method_idempotent(x->request.method);
+}
+
 /* Before the final head a failure becomes a local reply; after it, or towards a client that speaks
  * no HTTP, the answer is cut. */
 static void fail_exchange(struct exchange *x)
@@ -572,6 +582,12 @@ static void fail_exchange(struct exchange *x)
     if (may_give_back(x)) {
         x->status = fail_facts(x->fail)->http;
         peer_link_refuse(&x->server->peer_link, &x->down, x->fail);
+        exchange_finish(x, x->fail);
+        return;
+    }
+    if (caller_may_repeat(x)) {
+        x->status = fail_facts(x->fail)->http;
+        peer_link_cut(&x->server->peer_link, &x->down, x->fail);
         exchange_finish(x, x->fail);
         return;
     }

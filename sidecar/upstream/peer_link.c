@@ -3,7 +3,8 @@
 #include "sidecar/alpn.h"
 #include "sidecar/worker.h"
 
-#define H2_REFUSED_STREAM 7U /* RFC 9113 7 */
+#define H2_INTERNAL_ERROR 2U /* RFC 9113 7 */
+#define H2_REFUSED_STREAM 7U
 #define SECOND_US         UINT64_C(1000000)
 
 static void write_note(struct channel *channel, uint32_t stream, const struct peer_note *note)
@@ -35,15 +36,27 @@ void peer_link_open(struct peer_link *link, struct worker *worker, struct channe
     peer_link_tell(link, worker, channel);
 }
 
+static void end_with_note(struct stream *stream, enum fail fail, uint32_t code)
+{
+    if (stream->channel != NULL) {
+        struct peer_note note = {.fail = slice_of_text(fail_name(fail))};
+        write_note(stream->channel, stream->id, &note);
+        stream_reset(stream, code);
+    }
+}
+
 void peer_link_refuse(const struct peer_link *link, struct stream *stream, enum fail fail)
 {
     CHECK(link->mesh);
     CHECK(fail_unseen(fail));
-    if (stream->channel != NULL) {
-        struct peer_note note = {.fail = slice_of_text(fail_name(fail))};
-        write_note(stream->channel, stream->id, &note);
-        stream_reset(stream, H2_REFUSED_STREAM);
-    }
+    end_with_note(stream, fail, H2_REFUSED_STREAM);
+}
+
+void peer_link_cut(const struct peer_link *link, struct stream *stream, enum fail fail)
+{
+    CHECK(link->mesh);
+    CHECK(fail_cause(fail) == FAIL_CAUSE_RESET);
+    end_with_note(stream, fail, H2_INTERNAL_ERROR);
 }
 
 bool peer_link_read(struct peer_link *link, const struct worker *worker,

@@ -38,5 +38,9 @@ void peer_link_refuse(const struct peer_link *link, struct stream *stream, enum 
 bool peer_link_read(struct peer_link *link, const struct worker *worker,
                     const struct codec_event *ev, struct arena *arena,
                     struct peer_note *note) MUST_USE;
-/* Why the peer refused the stream; FAIL_NONE: it did not say, or in words that are none of ours. */
+/* The application's end came before a byte of its answer, under a request that the caller may
+ * repeat elsewhere: cause RESET, which the caller takes as if it had happened to itself. */
+void peer_link_cut(const struct peer_link *link, struct stream *stream, enum fail fail);
+/* Why the peer refused or cut the stream; FAIL_NONE: it did not say, or in words that are none of
+ * ours. */
 enum fail peer_link_refusal(const struct stream *stream);

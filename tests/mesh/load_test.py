@@ -9,7 +9,7 @@ import time
 import unittest
 
 from support.control import SUBSETS, split
-from support.mesh import Mesh, rule
+from support.mesh import Mesh, metric, rule
 from support.traffic import Scene, counted, doubled, failed, shares
 
 PRESETS = ("release",)
@@ -96,6 +96,21 @@ class UnderLoad(unittest.TestCase):
         mesh.servers["v1-b"].program.kill()
         self.assert_gets_answered_posts_never_doubled(mesh, load.wait())
         self.assert_all_answered(other, quiet.wait())
+
+    def test_an_application_is_stopped_and_started(self):
+        mesh = self.mesh(apps=THREE, workers=2, delay_s=0.01)
+        load = mesh.load(4500, rate=300).start()
+        for name in ("v1-a", "v1-b"):
+            time.sleep(2)
+            mesh.apps[name].stop()
+            time.sleep(2)
+            mesh.apps[name].start()
+        results = load.wait()
+        bad = self.assert_gets_answered_posts_never_doubled(mesh, results)
+        told = metric(mesh.client, "istio_requests_total", response_code="503")
+        self.assertEqual(told, len(bad), "each of them is counted")
+        print(f"      stopped twice: {len(bad)} POSTs got 503 UC")
+        self.assertEqual(set(shares(results[-300:])), set(THREE), "all are used again")
 
     def test_a_server_s_sidecar_drains(self):
         mesh = self.mesh(apps=THREE, workers=2, delay_s=0.02, server_options=("--drain-min", "2s"))
