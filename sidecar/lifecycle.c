@@ -575,6 +575,8 @@ bool sidecar_init(struct sidecar *sidecar, const struct sidecar_options *options
         at->stop.deliver = deliver_stop;
         worker_init(&at->worker, i, loop_new(), sidecar->registry, &sidecar->settings,
                     rng_u64(&rng));
+        at->worker.siblings = sidecar->worker_list;
+        at->worker.sibling_count = sidecar->worker_count;
     }
     start_counting(sidecar, rng_u64(&rng));
     open_admin(sidecar);
@@ -609,6 +611,10 @@ static void end_workers(struct sidecar *sidecar)
             loop_drain(at->worker.loop);
             worker_fini(&at->worker);
         }
+    }
+    /* Connections that one gave to another which had ended. */
+    for (unsigned i = 0; i < sidecar->worker_count && sidecar->workers != NULL; i++) {
+        loop_drain(sidecar->workers[i].worker.loop);
     }
 }
 

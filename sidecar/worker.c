@@ -18,6 +18,8 @@
 
 #define SECONDS UINT64_C(1000000)
 
+#define ENDED_LOAD (1 << 30)
+
 /* So often it is looked whether memory is still short. */
 #define RECOVER_AFTER_US 500000U
 
@@ -183,7 +185,9 @@ void worker_init(struct worker *worker, unsigned index, struct loop *loop,
 
 void worker_fini(struct worker *worker)
 {
-    intake_close_all(worker); /* first: what is not served yet refers to its listener */
+    worker->ended = true;
+    worker_weigh(worker, ENDED_LOAD); /* nobody gives it any more */
+    intake_close_all(worker);         /* first: what is not served yet refers to its listener */
     outbound_close_all(worker);
     LIST_EACH(&worker->listeners, node)
     {
@@ -223,6 +227,16 @@ void worker_drain(struct worker *worker)
 uint32_t worker_exchanges_open(const struct worker *worker)
 {
     return atomic_load_explicit(&worker->exchanges_open, memory_order_relaxed);
+}
+
+void worker_weigh(struct worker *worker, int32_t by)
+{
+    (void)atomic_fetch_add_explicit(&worker->load, (uint32_t)by, memory_order_relaxed);
+}
+
+uint32_t worker_get_load(const struct worker *worker)
+{
+    return atomic_load_explicit(&worker->load, memory_order_relaxed);
 }
 
 void worker_count_exchange(struct worker *worker, bool begun)

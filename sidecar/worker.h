@@ -80,7 +80,11 @@ struct worker {
     bool overloaded;     /* memory is short, and peers were told */
     struct task recover; /* looks whether it still is */
     struct timer recover_timer;
-    bool started; /* worker_start was called */
+    bool started;                   /* worker_start was called */
+    bool ended;                     /* worker_fini has begun */
+    struct worker *const *siblings; /* all of the process, itself too; null: it is alone */
+    unsigned sibling_count;
+    _Atomic uint32_t load; /* weighted connections, those that are on their way to it included */
     pthread_t thread;
 };
 
@@ -108,6 +112,9 @@ void worker_shed(struct worker *worker);
 void worker_count_exchange(struct worker *worker, bool begun);
 /* Any thread. */
 uint32_t worker_exchanges_open(const struct worker *worker);
+/* Any thread: a connection comes to it, or goes. */
+void worker_weigh(struct worker *worker, int32_t by);
+uint32_t worker_get_load(const struct worker *worker);
 /* Bytes that the process has allocated, for the ceiling. */
 uint64_t worker_memory_used(void);
 /* An endpoint was ejected: logged and counted. */

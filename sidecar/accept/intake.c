@@ -53,6 +53,7 @@ static void free_intake(struct grave *grave)
 static void end(struct intake *intake)
 {
     intake->done = true;
+    worker_weigh(intake->listener->worker, -1);
     service_unref(&intake->service);
     list_remove(&intake->link);
     task_cancel(&intake->task);
@@ -405,6 +406,7 @@ void intake_begin(struct listener *listener, struct net_conn **net)
     intake->grave.free = free_intake;
     intake->net->owner = &intake->task;
     list_append(&worker->intakes, &intake->link);
+    worker_weigh(worker, 1);
     intake->begun_us = worker->loop->now_us;
     if (!find_destination(intake)) {
         refuse(intake);

@@ -1,6 +1,7 @@
 #include "sidecar/accept/listener.h"
 
 #include "base/alloc.h"
+#include "sidecar/accept/handover.h"
 #include "sidecar/accept/intake.h"
 #include "sidecar/accept/outbound.h"
 #include "sidecar/config/parcel.h"
@@ -12,6 +13,21 @@
 static bool is_outbound(const struct listener *listener)
 {
     return listener->place != NULL && listener->place->direction == LISTENER_OUTBOUND;
+}
+
+bool listener_is_ready(const struct listener *listener)
+{
+    return is_outbound(listener) || listener->config != NULL;
+}
+
+void listener_take(struct listener *listener, struct net_conn **net)
+{
+    CHECK(listener_is_ready(listener));
+    if (is_outbound(listener)) {
+        outbound_begin(listener, net);
+    } else {
+        intake_begin(listener, net);
+    }
 }
 
 static void run(struct task *task)
@@ -26,10 +42,8 @@ static void run(struct task *task)
         if (net == NULL) {
             break;
         }
-        if (is_outbound(listener)) {
-            outbound_begin(listener, &net);
-        } else {
-            intake_begin(listener, &net);
+        if (!handover_give(listener, &net)) {
+            listener_take(listener, &net);
         }
         count++;
     }

@@ -55,5 +55,9 @@ void listener_free(struct listener **listener);
  * chain with the next request; those whose chain is gone are told to go. */
 void listener_apply(struct listener *listener, const struct listener_config *config,
                     struct parcel *pin);
+/* Whether it has what it takes to serve a connection. */
+bool listener_is_ready(const struct listener *listener);
+/* Begins with a connection of its socket, on this worker's loop. */
+void listener_take(struct listener *listener, struct net_conn **net);
 /* What serves connections of that chain, which is the config's. */
 struct service *listener_service(struct listener *listener, const struct filter_chain *chain);

@@ -67,6 +67,7 @@ static void end(struct arrival *arrival)
 {
     struct worker *worker = worker_of(arrival);
     arrival->step = ARRIVAL_DONE;
+    worker_weigh(worker, -1);
     destinations_leave(worker->destinations, &arrival->waiter);
     if (arrival->entry != NULL) {
         destination_release(&arrival->entry);
@@ -379,6 +380,7 @@ void outbound_begin(struct listener *listener, struct net_conn **net)
     arrival->grave.free = free_arrival;
     arrival->net->owner = &arrival->task;
     list_append(&worker->arrivals, &arrival->link);
+    worker_weigh(worker, 1);
     if (find_key(arrival)) {
         run_lookup(arrival);
     } else {

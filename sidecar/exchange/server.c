@@ -11,6 +11,8 @@
 #include "sidecar/worker.h"
 
 #define GOAWAY_FIRST_STEP 1U
+/* A TLS connection carries a sidecar's many requests, a plain one a client's (worker->load). */
+#define SERVER_TLS_WEIGHT 8
 #define LINGER_US         UINT64_C(1000000)
 #define LINGER_BYTES_MAX  (256U * 1024)
 
@@ -102,6 +104,7 @@ void server_close(struct server *server)
         return;
     }
     server->closed = true;
+    worker_weigh(server->worker, -(int32_t)server->weight);
     /* Exchanges outlive their connection by a run at most: they end in this tick, and are freed
      * with it. */
     channel_lose_streams(&server->channel);
@@ -367,6 +370,8 @@ void server_begin(struct worker *worker, struct server_start *start)
     server->peer_identity = peer != NULL ? peer->identity : (struct slice){NULL, 0};
     server->peer_hash = stats_hash_text(server->peer_identity);
     channel_init(&server->channel, worker->loop, &start->conn, &start->codec, &server->task);
+    server->weight = server->channel.conn->ops->tls ? SERVER_TLS_WEIGHT : 1;
+    worker_weigh(worker, server->weight);
     list_append(&worker->servers, &server->link);
     peer_link_open(&server->peer_link, worker, &server->channel);
     if (server->peer_link.mesh) {

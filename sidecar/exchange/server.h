@@ -77,6 +77,7 @@ struct server {
     uint64_t begun_us;
     uint64_t head_at_us; /* an incomplete head must be there by then; 0: none begun */
     uint64_t requests;
+    uint8_t weight;     /* among the worker's connections */
     uint64_t old_at_us; /* no new request from then on; 0: never, or told so already */
     bool closing;       /* no further request; close when the output is gone */
     bool client_closes; /* behind its present request */
