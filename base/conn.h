@@ -27,6 +27,10 @@ struct conn {
     struct net_conn *net; /* owned; null after close */
     bool peer_refused;    /* the handshake failed for who the peer is, or is not */
     bool peer_is_other;   /* of those: we trust its certificate, but it is another's */
+    /* The alert by which the peer ended it, in words that live for ever; null: none. With TLS 1.3 a
+     * server's verdict on its client comes when the client's handshake is done (RFC 8446 4.4.2.4).
+     */
+    const char *refused_us;
 };
 
 struct conn_ops {

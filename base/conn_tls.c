@@ -226,6 +226,7 @@ static void fail(struct tls_conn *tls, int ssl_error)
     int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
     const char *text = reason != 0 ? words_for(reason) : NULL;
     struct error other = {{0}};
+    tls->conn.refused_us = reason >= REASON_OF_ALERT ? text : NULL;
     if (tls->handshake != NULL && tls->handshake->refusal.text[0] != '\0') {
         text = tls->handshake->refusal.text;
         tls->conn.peer_refused = true;

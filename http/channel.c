@@ -154,6 +154,7 @@ void channel_init(struct channel *channel, struct loop *loop, struct conn **conn
 
 void channel_lose_streams(struct channel *channel)
 {
+    const char *refusal = channel->bytes_in == 0 ? channel->conn->refused_us : NULL;
     for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
         while (channel->buckets[i] != NULL) {
             struct stream *stream = channel->buckets[i];
@@ -163,6 +164,7 @@ void channel_lose_streams(struct channel *channel)
             stream->shared_death = channel->death_told;
             channel->death_told = true;
             stream->bad = (uint8_t)channel->codec->bad;
+            stream->refusal = refusal;
             stream->channel = NULL;
             if (stream->owner != NULL) {
                 loop_post(channel->loop, stream->owner);
@@ -269,7 +271,7 @@ static enum channel_step end_of_run(struct channel *channel)
     if (channel->gone) {
         return CHANNEL_GONE;
     }
-    if (readable(channel)) {
+    if (readable(channel) || (channel->deaf && !channel->paused)) {
         loop_post(channel->loop, channel->owner);
     }
     return CHANNEL_QUIET;
@@ -293,15 +295,19 @@ enum channel_step channel_next(struct channel *channel, struct codec_event *ev)
 {
     if (!channel->filled) {
         channel->filled = true;
+        channel->conn->net->ready |= channel->deaf ? NET_READ : 0;
         if (!readable(channel) && !channel->again) {
             return channel->gone ? CHANNEL_GONE : CHANNEL_QUIET;
         }
         channel->again = false;
         switch (fill(channel)) {
         case IO_OK:
+            break;
         case IO_AGAIN:
+            channel->gone = channel->deaf; /* that was all */
             break;
         case IO_EOF:
+            channel->gone = channel->deaf; /* it was reset: this is no clean end */
             channel->eof = true;
             net_want(channel->conn->net, channel->conn->net->wanted & ~(unsigned)NET_READ);
             break;
@@ -320,7 +326,7 @@ enum channel_step channel_next(struct channel *channel, struct codec_event *ev)
         break;
     }
     keep_rest(channel);
-    if (channel->eof && !channel->eof_told) {
+    if (channel->eof && !channel->eof_told && !channel->gone) {
         return read_eof(channel, ev);
     }
     return end_of_run(channel);
@@ -417,6 +423,19 @@ bool channel_deliver(struct channel *channel, const struct codec_event *ev)
 
 /* ---- writing ---- */
 
+/* The peer takes nothing any more. What it said before that is still to be read: an early answer,
+ * or the alert that says why. */
+static void peer_is_deaf(struct channel *channel)
+{
+    buf_clear(&channel->out);
+    channel->deaf = true;
+    if (channel->eof || channel->paused) {
+        channel->gone = true;
+        channel_lose_streams(channel);
+    }
+    loop_post(channel->loop, channel->owner);
+}
+
 enum io channel_flush(struct channel *channel)
 {
     task_cancel(&channel->flush);
@@ -425,15 +444,15 @@ enum io channel_flush(struct channel *channel)
     }
     (void)codec_write(channel->codec, &channel->out, NULL);
     enum io result = IO_OK;
-    if (channel_unsent(channel)) {
+    if (channel->deaf) {
+        buf_clear(&channel->out);
+    } else if (channel_unsent(channel)) {
         size_t before = channel->out.len;
         result = conn_send(channel->conn, &channel->out);
         channel->bytes_out += before - channel->out.len;
     }
     if (result == IO_RESET) {
-        channel->gone = true;
-        channel_lose_streams(channel);
-        loop_post(channel->loop, channel->owner);
+        peer_is_deaf(channel);
         return IO_RESET;
     }
     if (channel->out.len <= CHANNEL_OUT_LOW && !MUTANT(17)) {

@@ -57,6 +57,7 @@ struct channel {
     bool again;  /* the codec may go on without new bytes */
     bool eof;    /* FIN seen */
     bool eof_told;
+    bool deaf;   /* sending was answered by a reset; what came before it is read, then gone */
     bool gone;   /* no more I/O */
     bool paused; /* a stream is above its high mark (HTTP/1, raw) */
     bool fin;    /* send FIN when `out` is empty */
@@ -136,9 +137,11 @@ struct stream {
     uint16_t events;   /* enum stream_event */
     uint8_t bad;       /* enum codec_bad */
     bool shared_death; /* LOST, or RESET by it: another stream was told before of the same end */
-    bool in_end;       /* nothing will follow what is in `in` */
-    bool out_end;      /* we have written the end */
-    bool tunnel;       /* the connection is this stream's bytes now: its end is FIN */
+    /* Lost to the peer's alert, before it had sent a byte: it took no request. Null: not so. */
+    const char *refusal;
+    bool in_end;  /* nothing will follow what is in `in` */
+    bool out_end; /* we have written the end */
+    bool tunnel;  /* the connection is this stream's bytes now: its end is FIN */
 };
 
 void stream_init(struct stream *stream, struct loop *loop, struct arena *arena, struct task *owner);

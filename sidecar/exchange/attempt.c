@@ -194,6 +194,9 @@ static enum fail fail_of_loss(const struct attempt *attempt)
     if (attempt->up.bad != CODEC_BAD_NONE) {
         return fail_of_bad(attempt->up.bad);
     }
+    if (attempt->up.refusal != NULL) {
+        return FAIL_TLS;
+    }
     if (attempt->send == SEND_WAIT) {
         return FAIL_UNSENT;
     }

@@ -104,6 +104,8 @@ void reply_failure(struct exchange *x)
         detail = x->attempt.ticket.detail;
     } else if (x->fail == FAIL_REFUSED_STREAM && x->attempt.refusal != FAIL_NONE) {
         detail = fail_facts(x->attempt.refusal)->meaning;
+    } else if (x->fail == FAIL_TLS && x->attempt.up.refusal != NULL) {
+        detail = x->attempt.up.refusal;
     }
     struct message *answer = new_answer(x, grpc ? 200 : status);
     x->reply_detail = slice_of_text(detail);

@@ -291,6 +291,19 @@ class EarlyAnswer(Hop):
         self.play(script)
         self.assertEqual(self.upload(4 * MIB).head()[0], 413)
 
+    def test_413_from_an_origin_that_resets(self):
+        """It closes with our bytes unread, as many do: its answer is read before the reset is told."""
+        def script(connection):
+            connection.head()
+            connection.send(head("413 Content Too Large", "Content-Length: 3", "Connection: close")
+                            + b"big")
+            time.sleep(0.02)  # bytes arrive, nobody reads them: close() sends a reset
+
+        for _ in range(10):
+            self.play(script)
+            answer = self.upload(4 * MIB).answer()
+            self.assertEqual((answer.status, answer.body), (413, b"big"))
+
     def test_a_small_rest_is_read_and_the_connection_lives(self):
         def script(connection):
             request = connection.head()

@@ -438,10 +438,11 @@ class Identities(Mesh):
         return said
 
     def client_is_refused(self, name, *logged):
-        """A client of that certificate: the server's sidecar refuses it, and says why in its log."""
+        """A client of that certificate: the server's sidecar refuses it, and says why in its log; the
+        client's sidecar says which alert it got."""
         tls = self.with_own(bootstrap.upstream_tls(self.folder, ALPN), name)
         with self.start_inbound() as inbound, self.start_outbound(inbound.port, tls) as outbound:
-            self.refused(outbound)
+            self.refused(outbound, "error=tls_protocol_error", "alert")
             for word in logged:
                 inbound.wait_for_output(word, 3)
         self.assertEqual(self.app.requests, [])
