@@ -428,8 +428,8 @@ bool channel_deliver(struct channel *channel, const struct codec_event *ev)
 static void peer_is_deaf(struct channel *channel)
 {
     buf_clear(&channel->out);
-    channel->deaf = true;
-    if (channel->eof || channel->paused) {
+    channel->deaf = channel->hears_out;
+    if (!channel->hears_out || channel->eof || channel->paused) {
         channel->gone = true;
         channel_lose_streams(channel);
     }

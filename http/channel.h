@@ -57,10 +57,11 @@ struct channel {
     bool again;  /* the codec may go on without new bytes */
     bool eof;    /* FIN seen */
     bool eof_told;
-    bool deaf;   /* sending was answered by a reset; what came before it is read, then gone */
-    bool gone;   /* no more I/O */
-    bool paused; /* a stream is above its high mark (HTTP/1, raw) */
-    bool fin;    /* send FIN when `out` is empty */
+    bool hears_out; /* the owner's wish: what came before a reset is read, as an answer may be */
+    bool deaf;      /* sending was answered by a reset; what came before it is read, then gone */
+    bool gone;      /* no more I/O */
+    bool paused;    /* a stream is above its high mark (HTTP/1, raw) */
+    bool fin;       /* send FIN when `out` is empty */
     bool fin_sent;
     bool death_told; /* a stream has learnt that the connection ended */
     bool cut;        /* a tunnel on it ended short: FIN would tell its peer that it is whole */

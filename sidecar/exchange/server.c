@@ -260,7 +260,7 @@ static void arm(struct server *server)
 
 /* Closing with unread bytes resets the connection, and may take the last answer with it (RFC 9112
  * 9.6): where the client did not say that this was its last request, only our half ends, and what
- * still comes is read for a while. */
+ * still comes is read for a while. A tunnel that was cut is to be seen as cut. */
 static bool has_to_linger(const struct server *server)
 {
     const struct channel *channel = &server->channel;

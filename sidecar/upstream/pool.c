@@ -486,6 +486,7 @@ static void run_connecting(struct pool_conn *at)
     }
     struct codec *codec = make_codec(at);
     channel_init(&at->channel, worker->loop, &at->conn, &codec, &at->task);
+    at->channel.hears_out = true;
     at->ready = true;
     set_age(at);
     at->pool->connecting_count[at->protocol]--;
