@@ -284,6 +284,10 @@ static bool try_again(struct exchange *x)
             return false;
         }
     }
+    if (attempt->ticket.state == TICKET_FAILED && attempt->ticket.detail[0] != '\0') {
+        x->tried_detail =
+            arena_printf(&x->arena, "%s", attempt->ticket.detail); /* the ticket is used again */
+    }
     if (verdict.avoid_tried) {
         remember_tried(x);
     }

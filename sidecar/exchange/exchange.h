@@ -84,13 +84,14 @@ struct exchange {
     uint64_t head_us; /* the final head went down */
     uint64_t request_bytes;
     uint64_t answer_bytes;
-    uint8_t bad;        /* enum codec_bad, with FAIL_REQUEST_BAD */
-    uint16_t status;    /* sent to the client */
-    bool replayable;    /* all of the body that went out is in `replay` */
-    bool retry_charged; /* a retry breaker unit is taken */
-    bool seen;          /* an attempt before this one may have reached an application */
-    bool tunnel;        /* both directions are bytes: upgrade, CONNECT, opaque TCP */
-    bool head_sent;     /* the final head went down */
+    uint8_t bad;              /* enum codec_bad, with FAIL_REQUEST_BAD */
+    uint16_t status;          /* sent to the client */
+    bool replayable;          /* all of the body that went out is in `replay` */
+    const char *tried_detail; /* what people are told of the last failed attempt; may be null */
+    bool retry_charged;       /* a retry breaker unit is taken */
+    bool seen;                /* an attempt before this one may have reached an application */
+    bool tunnel;              /* both directions are bytes: upgrade, CONNECT, opaque TCP */
+    bool head_sent;           /* the final head went down */
     bool grpc;
     bool reported;
     bool up_ended;      /* the request's end went upstream */

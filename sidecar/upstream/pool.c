@@ -410,7 +410,7 @@ static void connect_failed(struct pool_conn *at, enum fail fail, const char *det
 /* Somebody else answers at this address: a pod that took it over. No worker asks there again until
  * EDS has spoken. A chain that we do not trust says nothing of the kind: our own roots may be late.
  * Nor does a name that only the cluster demands, which no endpoint could meet any better. */
-static void note_refusal(struct pool_conn *at)
+static void note_refusal(struct pool_conn *at, const struct error *why)
 {
     struct endpoint *endpoint = at->pool->endpoint;
     bool demanded = endpoint->config.identity.len + endpoint->config.uid.len > 0;
@@ -419,7 +419,7 @@ static void note_refusal(struct pool_conn *at)
     }
     char text[ADDR_TEXT_MAX];
     log_limited(LOG_LEVEL_WARNING, "another workload answers at an endpoint's address",
-                LOG_TEXT("address", addr_format(&endpoint->config.addr, text)));
+                LOG_TEXT("address", addr_format(&endpoint->config.addr, text)), LOG_CAUSE(why));
     atomic_store_explicit(&endpoint->shared->identity_refused, true, memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&at->pool->shared->version.value, 1, memory_order_relaxed);
 }
@@ -478,7 +478,7 @@ static void run_connecting(struct pool_conn *at)
     case DIAL_WAIT:
         return;
     case DIAL_FAILED:
-        note_refusal(at);
+        note_refusal(at, &err);
         connect_failed(at, fail, err.text);
         return;
     case DIAL_READY:

@@ -83,10 +83,13 @@ class Peers(unittest.TestCase):
             inbound={mesh.listen["v1-a"]: mesh.apps["v1-a"].port}))
         status, why = self.ask(mesh.client)
         self.assertEqual(status, 503)
-        self.assertRegex(why, "error=tls_(certificate|protocol)_error")
         self.assertIn("spiffe://cluster.local/ns/default/sa/other", why)
         self.assertIn("spiffe://cluster.local/ns/default/sa/order-service", why)
         impostor.program.wait_for_output("inbound TLS refused")
+        self.assertRegex(mesh.client.program.output(),
+                         "another workload answers .*sa/other is not .*sa/order-service")
+        self.assertGreaterEqual(metric(mesh.client, "pillion_attempt_failures_total",
+                                       fail="TLS_PEER"), 1)
         self.assertEqual(mesh.apps["v1-a"].requests(), 0)
 
     def test_peers_of_another_mesh_are_refused(self):
