@@ -73,6 +73,18 @@ static void fail_with(struct attempt *attempt, enum fail fail)
     }
 }
 
+/* Where every endpoint is left out and one of them for who it is, that is the reason to tell. */
+static enum fail why_nobody(const struct cluster *cluster, enum fail fail)
+{
+    for (uint32_t i = 0; i < cluster->endpoint_count && fail == FAIL_NO_HOST; i++) {
+        const struct endpoint *endpoint = cluster->endpoints[i];
+        if (atomic_load_explicit(&endpoint->shared->identity_refused, memory_order_relaxed)) {
+            return FAIL_TLS_PEER;
+        }
+    }
+    return fail;
+}
+
 void attempt_moved(struct exchange *exchange)
 {
     uint64_t idle_us = exchange->plan.try_idle_us;
@@ -94,7 +106,7 @@ void attempt_begin(struct exchange *exchange)
                              .now_us = loop->now_us};
     struct lb_choice choice = lb_pick(exchange->cluster, &query);
     if (choice.endpoint == NULL) {
-        fail_with(attempt, choice.fail);
+        fail_with(attempt, why_nobody(exchange->cluster, choice.fail));
         return;
     }
     bool high = exchange->found.route != NULL && exchange->found.route->kind == ROUTE_FORWARD &&

@@ -262,6 +262,9 @@ static bool try_again(struct exchange *x)
     if (held) {
         happened.grpc_status = grpc_status(attempt->up.head);
     }
+    if (attempt->endpoint == NULL) {
+        return false; /* nobody to ask, and asking again would find the same */
+    }
     bool high = route != NULL && route->forward.high_priority;
     enum fail at_deadline;
     struct retry_means means = {.limits = breaker_limits(x->cluster, high),
