@@ -115,6 +115,7 @@ class Ends(unittest.TestCase):
     def test_wrong_use(self):
         for words, said in ((("--requests", "10"), "--requests: at least 400"),
                             (("--rate", "9999"), "--rate: from 50 to 800"),
+                            (("--requests", "9000"), "--requests: at most 20 s"),
                             (("--nonsense",), "--nonsense")):
             code, _, err = run([RUN, *words])
             self.assertEqual(code, 2, err)

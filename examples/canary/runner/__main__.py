@@ -42,6 +42,8 @@ def options_read():
     options = parser.parse_args()
     if options.requests < 400:
         parser.error("--requests: at least 400, or no instance is asked often enough to fail")
+    if options.requests > 20 * options.rate:
+        parser.error("--requests: at most 20 s of them, less than the ejection of pass 1 lasts")
     if not 50 <= options.rate <= 800:
         parser.error("--rate: from 50 to 800: a sidecar's recorder is read while requests flow")
     return options
