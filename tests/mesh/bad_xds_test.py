@@ -8,6 +8,7 @@ from support import xds
 from support.fake_control import FakeControl, to_app
 from support.program import temp_folder
 from support.sidecar import App, Sidecar, ask
+from support.traffic import Application, Load, Scene, counted, failed
 
 TARGET = "app:80"
 KEY = "host/app:80"
@@ -111,6 +112,29 @@ class BadXds(unittest.TestCase):
         self.assertEqual(self.status(), 200)
         stream.answer(stream.send(xds.DESTINATION, removed=[KEY]))
         self.assertEqual(self.status(), 503)
+
+    def test_requests_flow_while_it_talks_nonsense(self):
+        """Nonces that are empty, repeated or long, pieces of messages, ends, and silence."""
+        self.start("--xds-max-message", "64KiB")
+        scene = self.open(Scene())
+        app = self.open(Application(scene, "counted"))
+        stream = self.control.stream()
+        self.assertEqual(self.status(), 200)
+        stream.answer(stream.send(xds.DESTINATION, [(KEY, to_app(app.port, "two"))]))
+        self.control.script = lambda *_: None  # a new stream finds nobody to ask
+        load = Load(scene, self.sidecar.out[TARGET], 1200, rate=200, connections=8,
+                    host=TARGET).start()
+        for nonce in ("", "n1", "n1", "x" * 50000):
+            empty = xds.DeltaResponse(type_url=xds.DESTINATION, nonce=nonce)
+            stream.send_bytes(empty.SerializeToString())
+        whole = xds.DeltaResponse(type_url=xds.CLUSTER, nonce="c").SerializeToString()
+        stream.send_bytes(whole[:-1])
+        stream.end()
+        again = self.control.stream(1)
+        again.send_bytes(nested(5000))
+        results = load.wait()
+        self.assertEqual(failed(results), [])
+        self.assertEqual(counted([app]), {r.id: 1 for r in results})
 
 
 if __name__ == "__main__":
