@@ -102,7 +102,7 @@ void reply_failure(struct exchange *x)
         detail = codec_bad_name((enum codec_bad)x->bad);
     } else if (x->attempt.ticket.state == TICKET_FAILED && x->attempt.ticket.detail[0] != '\0') {
         detail = x->attempt.ticket.detail;
-    } else if (x->fail == FAIL_NO_HOST && x->tried_detail != NULL) {
+    } else if ((x->fail == FAIL_NO_HOST || x->fail == FAIL_TLS_PEER) && x->tried_detail != NULL) {
         detail =
             arena_printf(&x->arena, "%s; the last one tried: %s", facts->meaning, x->tried_detail);
     } else if (x->fail == FAIL_REFUSED_STREAM && x->attempt.refusal != FAIL_NONE) {
