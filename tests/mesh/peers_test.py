@@ -8,7 +8,7 @@ import unittest
 from support.control import workload
 from support.http1 import Client, get
 from support.mesh import ORDER, Mesh, metric, rule
-from support.net import LOOPBACK, free_port, wait_for
+from support.net import LOOPBACK, wait_for
 from support.sidecar import Sidecar
 from support.traffic import Scene, failed
 
