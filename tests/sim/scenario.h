@@ -40,12 +40,9 @@ struct plan {
     uint64_t heal_at_us;  /* bad_mix becomes mix; 0: never */
     bool fail_a_call;
     /* What must come out. */
-    bool all_answered;   /* every request, by the application */
-    bool all_status_200; /* and well */
+    bool all_answered; /* every request, by the application */
     bool exact_weights;
     bool posts_may_repeat;
-    bool some_local;   /* local replies must occur */
-    bool echo_may_end; /* a tunnel may end early and cleanly */
 };
 
 struct scenario {
