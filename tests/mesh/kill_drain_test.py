@@ -17,9 +17,16 @@ from support.program import Program, temp_folder
 from support.static import Sidecar, bootstrap, certs, cluster, hop
 
 PRESETS = ("release",)
-IDEMPOTENT = {"retry_on": "connect-failure,refused-stream,reset-before-request,idempotent-reset",
-              "num_retries": 2, "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"}}
 CALLERS = 8
+PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+# What policy/translate writes where nothing is set: another endpoint than the one that just failed.
+IDEMPOTENT = {"retry_on": "connect-failure,refused-stream,reset-before-request,idempotent-reset",
+              "num_retries": 2, "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+              "retry_host_predicate": [{"name": "envoy.retry_host_predicates.previous_hosts",
+                                        "typed_config": {"@type": f"type.googleapis.com/{PREVIOUS_HOSTS}"}}]}
+# Every caller may lose its connection in the same instant, and all are to be rescued; that a smaller
+# budget refuses is resilience_test's.
+ENOUGH_RETRIES = {"circuit_breakers": {"thresholds": [{"max_retries": CALLERS}]}}
 
 
 class Ledger:
@@ -106,7 +113,7 @@ class Applications(unittest.TestCase):
         self.steady = self.enterContext(self.ledger.application())
         self.moving = self.ledger.application()
         self.addCleanup(lambda: self.moving.close())
-        to = cluster("app", self.steady.port, self.moving.port)
+        to = cluster("app", self.steady.port, self.moving.port, **ENOUGH_RETRIES)
         self.sidecar = self.enterContext(Sidecar(*hop(to, retry_policy=IDEMPOTENT), workers=2))
 
     def restart(self, end):
@@ -136,7 +143,7 @@ class Applications(unittest.TestCase):
             port = net.free_port()
             process = start(port)
             self.addCleanup(lambda: process.kill())
-            to = cluster("app", self.steady.port, port)
+            to = cluster("app", self.steady.port, port, **ENOUGH_RETRIES)
             sidecar = self.enterContext(Sidecar(*hop(to, retry_policy=IDEMPOTENT), workers=2))
             load = Load(sidecar.port)
             for _ in range(2):
@@ -161,7 +168,8 @@ class Peers(unittest.TestCase):
         certs.make(self.folder)
         self.inbound = [self.start() for _ in range(2)]
         to = cluster("peer", *(sidecar.port for sidecar in self.inbound), http2=True,
-                     transport_socket=bootstrap.upstream_tls(self.folder, ["pillion-h2"]))
+                     transport_socket=bootstrap.upstream_tls(self.folder, ["pillion-h2"]),
+                     **ENOUGH_RETRIES)
         self.outbound = self.enterContext(Sidecar(*hop(to, retry_policy=IDEMPOTENT), workers=2,
                                                   name="outbound"))
 
