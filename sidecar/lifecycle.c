@@ -120,6 +120,7 @@ static void fill_settings(struct sidecar *sidecar)
     settings->replay_bytes = (uint32_t)options->replay_bytes;
     settings->max_head_bytes = (uint32_t)options->max_head_bytes;
     settings->memory_limit = options->memory_limit;
+    settings->trace_headers = (enum trace_headers)options->trace_headers;
 }
 
 /* The same socket in every worker; `add` makes the listener of one, which takes *net. */

@@ -10,6 +10,7 @@
 
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const captures[] = {"nft", "none", NULL};
+static const char *const trace_headers[] = {"w3c", "b3", "both", NULL}; /* enum trace_headers */
 
 static const struct option options[] = {
     OPTION("config", STRING, O, config, .unit = "FILE",
@@ -75,6 +76,10 @@ static const struct option options[] = {
            .meaning = "above it requests are refused with 503; 0: none"),
     OPTION("log-level", STRING, O, log_level, .fallback = "info",
            .meaning = "error, warning, info or debug"),
+    OPTION("trace-headers", CHOICE, O, trace_headers, .choices = trace_headers, .fallback = "w3c",
+           .meaning =
+               "what a request without any gets: traceparent, b3, or both with the same ids; "
+               "what it brings is passed on as it is"),
     OPTION("log-format", CHOICE, O, log_format, .choices = log_formats, .fallback = "text",
            .meaning = "how log lines look"),
 };

@@ -20,6 +20,7 @@ struct sidecar_options {
     const char *network;
     const char *log_level;
     unsigned log_format;         /* 0: text, 1: JSON */
+    unsigned trace_headers;      /* enum trace_headers */
     unsigned capture;            /* enum capture_mode */
     struct option_list inbound;  /* LISTEN=APPADDR */
     struct option_list outbound; /* LISTEN=HOST:PORT[/tcp] */

@@ -24,6 +24,9 @@ struct access_logs;
 struct recorder;
 struct stats_worker;
 
+/* The form in which trace ids are made where a request brings none. */
+enum trace_headers { TRACE_W3C, TRACE_B3, TRACE_BOTH };
+
 /* What options and environment say about every connection; the owner keeps it for the worker's
  * life. */
 struct worker_settings {
@@ -41,7 +44,8 @@ struct worker_settings {
     uint32_t mux_streams_max; /* that a peer may have open on one */
     uint32_t mux_connections; /* per endpoint */
     uint32_t sampling_ppm;    /* of traces, where the listener does not say */
-    uint64_t memory_limit;    /* bytes; 0: none */
+    enum trace_headers trace_headers;
+    uint64_t memory_limit; /* bytes; 0: none */
 };
 
 /* Behaviour.md's defaults. */

@@ -13,6 +13,7 @@
 
 #define UUID_BYTES        36
 #define TRACEPARENT_BYTES 55
+#define B3_BYTES          51
 
 /* ---- our own fields ---- */
 
@@ -84,17 +85,74 @@ static struct slice make_uuid(struct exchange *x)
     return slice_of(text, UUID_BYTES);
 }
 
-/* W3C Trace Context 1, 3.2.2: version, trace id, parent id, flags (01: sampled). */
-static struct slice make_traceparent(struct exchange *x, bool sampled)
+/* ---- trace ids ---- */
+
+struct trace {
+    char id[32];
+    char span[16];
+    bool sampled;
+};
+
+/* Never all zero, which would be invalid (W3C Trace Context 1, 3.2.2.3). */
+static struct trace make_trace(struct rng *rng, bool sampled)
 {
-    char *text = (char *)arena_bytes(&x->arena, TRACEPARENT_BYTES);
+    struct trace trace = {.sampled = sampled};
+    hex_u64(rng_u64(rng), trace.id);
+    hex_u64(rng_u64(rng) | 1, trace.id + 16);
+    hex_u64(rng_u64(rng) | 1, trace.span);
+    return trace;
+}
+
+/* version-traceid-parentid-flags, flag 01: sampled (W3C Trace Context 1, 3.2). */
+static struct slice traceparent(struct arena *arena, const struct trace *trace)
+{
+    char *text = (char *)arena_bytes(arena, TRACEPARENT_BYTES);
     (void)memcpy(text, "00-", 3);
-    hex_u64(rng_u64(&x->worker->rng), text + 3);
-    hex_u64(rng_u64(&x->worker->rng) | 1, text + 19);
+    (void)memcpy(text + 3, trace->id, 32);
     text[35] = '-';
-    hex_u64(rng_u64(&x->worker->rng) | 1, text + 36);
-    (void)memcpy(text + 52, sampled ? "-01" : "-00", 3);
+    (void)memcpy(text + 36, trace->span, 16);
+    (void)memcpy(text + 52, trace->sampled ? "-01" : "-00", 3);
     return slice_of(text, TRACEPARENT_BYTES);
+}
+
+/* traceid-spanid-sampled, the single header of B3 (openzipkin/b3-propagation). */
+static struct slice b3(struct arena *arena, const struct trace *trace)
+{
+    char *text = (char *)arena_bytes(arena, B3_BYTES);
+    (void)memcpy(text, trace->id, 32);
+    text[32] = '-';
+    (void)memcpy(text + 33, trace->span, 16);
+    text[49] = '-';
+    text[50] = trace->sampled ? '1' : '0';
+    return slice_of(text, B3_BYTES);
+}
+
+/* Adds a field of which no two requests have the same: kept out of HPACK's table. */
+static void set_unique(struct exchange *x, struct slice name, struct slice value)
+{
+    struct headers *headers = &x->request.headers;
+    unsigned before = headers->count;
+    set(x, headers, name, value);
+    if (headers->count > before) {
+        headers->field[before].no_index = true;
+    }
+}
+
+static void set_trace(struct exchange *x)
+{
+    const struct worker_settings *settings = x->worker->settings;
+    uint32_t ppm = x->service->http->sampling_ppm;
+    if (ppm == 0) {
+        return;
+    }
+    ppm = ppm == UINT32_MAX ? settings->sampling_ppm : ppm;
+    struct trace trace = make_trace(&x->worker->rng, rng_below(&x->worker->rng, 1000000) < ppm);
+    if (settings->trace_headers != TRACE_B3) {
+        set_unique(x, SLICE("traceparent"), traceparent(&x->arena, &trace));
+    }
+    if (settings->trace_headers != TRACE_W3C) {
+        set_unique(x, SLICE("b3"), b3(&x->arena, &trace));
+    }
 }
 
 static void set_ids(struct exchange *x)
@@ -117,19 +175,14 @@ static void set_ids(struct exchange *x)
             field->no_index || field->id == HEADER_TRACEPARENT || field->id == HEADER_X_REQUEST_ID;
     }
     if (!identified && http->generate_request_id) {
-        set(x, headers, SLICE("x-request-id"), make_uuid(x));
-        headers->field[headers->count - 1].no_index = true;
+        set_unique(x, SLICE("x-request-id"), make_uuid(x));
     }
     if (!forwarded) {
         set(x, headers, SLICE("x-forwarded-proto"),
             x->request.scheme.len > 0 ? x->request.scheme : SLICE("http"));
     }
-    if (!traced && http->sampling_ppm != 0) {
-        uint32_t ppm = http->sampling_ppm == UINT32_MAX ? x->worker->settings->sampling_ppm
-                                                        : http->sampling_ppm;
-        bool sampled = rng_below(&x->worker->rng, 1000000) < ppm;
-        set(x, headers, SLICE("traceparent"), make_traceparent(x, sampled));
-        headers->field[headers->count - 1].no_index = true;
+    if (!traced) {
+        set_trace(x);
     }
 }
 

@@ -193,6 +193,21 @@ class Messages(Hop):
         self.assertEqual(kept.get_all("x-request-id"), ["mine"])
         self.assertEqual(kept.get("traceparent").split("-")[1], given.split("-")[1])
 
+    def test_trace_ids_in_the_form_that_is_asked_for(self):
+        given = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1"
+        for asked, names in (("b3", {"b3"}), ("both", {"traceparent", "b3"})):
+            with Sidecar(*hop(cluster("app", self.origin.port)), "--trace-headers", asked) as sidecar, \
+                    http1.Client(sidecar.port) as client:
+                client.request()
+                made = self.origin.requests[-1]
+                self.assertEqual({n for n in ("traceparent", "b3") if made.get(n)}, names)
+                self.assertRegex(made.get("b3"), "^[0-9a-f]{32}-[0-9a-f]{16}-[01]$")
+                if asked == "both":
+                    self.assertEqual(made.get("traceparent").split("-")[1:3], made.get("b3").split("-")[:2])
+                client.request(fields=(("B3", given),))
+                kept = self.origin.requests[-1]
+                self.assertEqual((kept.get_all("b3"), kept.get("traceparent")), ([given], None))
+
     def test_fields_of_the_mesh_are_not_believed(self):
         self.client().request(fields=(("x-forwarded-client-cert", "By=me"), ("X-Pillion-Case", "1"),
                                       ("x-envoy-internal", "true")))
