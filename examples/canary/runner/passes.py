@@ -5,10 +5,11 @@ import re
 import threading
 import time
 
-from mesh import BAD, CANARY, INSTANCES
-from places import wait_until
-from process import Failed
-from report import clock, milliseconds, percentile
+from mesh import BAD, CANARY, INSTANCES, SERVICE
+from support.metrics import series, total
+from support.places import wait_until
+from support.process import Failed
+from support.report import clock, milliseconds, percentile
 
 TRUST_DOMAIN = "cluster.local"
 CLIENT_ID = f"spiffe://{TRUST_DOMAIN}/ns/default/sa/client"
@@ -25,7 +26,7 @@ def run_all(mesh, options, report):
     mesh.start_applications(fail_from)
     bare = without_mesh(mesh, options, report)
     begin = time.monotonic()
-    mesh.start_control()
+    mesh.start_control("policy")
     mesh.start_sidecars()
     report.line(f"control and six sidecars are up after {time.monotonic() - begin:.1f} s")
     mesh.apps("POST /reset")
@@ -75,16 +76,6 @@ def failed_fact(report, rows):
 
 
 # ---- what a sidecar says ----
-
-def metric(text, name, **labels):
-    """The sum of a metric's series that have these labels."""
-    total = 0.0
-    for series in re.finditer(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.M):
-        own = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', series[1] or ""))
-        if all(own.get(key) == value for key, value in labels.items()):
-            total += float(series[2])
-    return total
-
 
 def ejected_now(mesh):
     """Addresses that the client's sidecar leaves out."""
@@ -182,7 +173,7 @@ def metrics_fact(mesh, report, rows):
         for status in (200, 500):
             key = f"{version} {status}"
             seen[key] = len(with_status(of_version(rows, version), status))
-            said[key] = metric(text, "istio_requests_total", reporter="source",
+            said[key] = total(text, "istio_requests_total", reporter="source",
                                destination_service_name="order-service",
                                destination_version=version, response_code=str(status))
     report.fact("metrics", seen == said, "the sidecar's istio_requests_total says the same",
@@ -201,8 +192,9 @@ def identities(mesh, report):
                 f"order-service was called by {sorted(uris)}, and "
                 f"{sum(one['unidentified'] for one in stats.values())} requests told no caller")
     text = mesh.metrics("client")
-    principals = {key for key in re.findall(r'destination_principal="([^"]+)"', text)}
-    mutual = metric(text, "istio_requests_total", reporter="source")
+    principals = {labels["destination_principal"]
+                  for labels, _ in series(text, "istio_requests_total")}
+    mutual = total(text, "istio_requests_total", reporter="source")
     report.fact("the client knows the service",
                 {p.removeprefix("spiffe://") for p in principals} ==
                 {SERVER_ID.removeprefix("spiffe://")},
@@ -212,7 +204,7 @@ def identities(mesh, report):
 
 def apply(mesh, report, policy):
     mesh.apply(policy)
-    mesh.wait_live()
+    mesh.wait_live(CANARY)
     report.line(f"{policy}/ is live, generation {mesh.status()['generation']}")
 
 
@@ -316,15 +308,15 @@ def change(mesh, options, report):
     wait_until(lambda: not ejected_now(mesh), f"{BAD} to be back")
     report.line(f"{BAD} is healed and back")
     apply(mesh, report, "policy")
-    old = mesh.generation_of("VirtualService")
+    old = mesh.generation_of("VirtualService", SERVICE)
     text = re.sub(r"weight: (90|10)$", "weight: 50", mesh.read(CANARY), flags=re.M)
     with Generations(mesh) as seen:
         load = mesh.load(2 * options.requests, options.rate)
         prefix = mesh.load_id()
         time.sleep(options.requests / options.rate)  # half of them
         written = mesh.write(CANARY, text)
-        mesh.wait_live()
-        new = mesh.generation_of("VirtualService")
+        mesh.wait_live(CANARY)
+        new = mesh.generation_of("VirtualService", SERVICE)
         acks = wait_until(lambda: acknowledgements(mesh, written, new), "the acknowledgements")
         if not load.running():
             raise Failed("the change came after the last request")

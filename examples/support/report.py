@@ -10,9 +10,11 @@ class Report:
         self._facts = []
         self._section = None
 
-    def title(self, place):
+    def seen_in(self, place):
         self._seen["place"] = place.name
-        print(f"The canary of order-service, {place.title}.")
+
+    def title(self, text):
+        print(text, flush=True)
 
     def section(self, key, title):
         self._section = key

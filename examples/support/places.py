@@ -1,11 +1,11 @@
-"""Where the pods of the example are: in network namespaces with capture, or side by side on
+"""Where the pods of an example are: in network namespaces with capture, or side by side on
 loopback without. Both offer the same; the mesh (mesh.py) does not know which one it has.
 
     Namespaces                                            Loopback
 
     node: bridge mesh0 10.1.0.1, pillion-control          all on 127.0.0.1, told apart by ports;
       |        |        |        (veth)                   a sidecar is given what to listen on by
-    client   v1-a ... v2-b   each: eth0, its own          --inbound and --outbound (--capture none)
+    client   app   app ...   each: eth0, its own          --inbound and --outbound (--capture none)
                              hosts file, nftables rules
 """
 
@@ -18,11 +18,9 @@ import socket
 import subprocess
 import time
 
-from process import Failed, make_folder
+from support.process import Failed, make_folder
 
 SIDECAR_USER = 1337  # owns nothing else: what it sends is not captured
-SERVICE = "order-service"
-SERVICE_PORT = 8000
 
 
 def wait_until(condition, what, timeout_s=20.0):
@@ -40,14 +38,15 @@ def wait_until(condition, what, timeout_s=20.0):
 class Pod:
     """One workload's place: its addresses, and how to get a program to run there."""
 
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, account="", workload=""):
         self.name, self.folder = name, make_folder(f"{folder}/{name}")
+        self.account, self.workload = account, workload or name
         self.inside = ()  # a command that leads there
         self.sidecar_user = None
-        self.app = ""     # where the application listens
+        self.app = ""     # where its application listens: HOST:PORT
+        self.ways = {}    # {HOST:PORT that it calls: where its application connects to for that}
         self.admin, self.metrics = "127.0.0.1:15000", "127.0.0.1:15020"
         self.sidecar_options = []
-        self.client_options = []  # how the client application reaches the service
 
     def get(self, where, path, timeout_s=20):
         """What a URL answers that is reachable in that place; None when it does not."""
@@ -66,12 +65,12 @@ class Loopback:
     name = "loopback"
     title = "without capture (--capture none): the double of the product, for machines without root"
 
-    def __init__(self, folder, processes):
-        del processes
+    def __init__(self, folder, processes, hosts):
+        del processes, hosts
         self._folder = folder
         # Below the kernel's ephemeral range, so that no client socket takes one in between.
         self._ports = itertools.count(20000 + os.getpid() * 37 % 10000)
-        self._inbound = {}  # address in the file -> where the sidecar listens
+        self._inbound = {}  # address in the file -> the port's name, where the sidecar listens
         self.node = Pod("node", folder)
         self.control = {"xds": self._free(), "plain": self._free(), "api": self._free()}
 
@@ -82,17 +81,20 @@ class Loopback:
                 return f"127.0.0.1:{port}"
         raise Failed("no free port on 127.0.0.1")
 
-    def pod(self, name, address):
-        pod = Pod(name, self._folder)
-        pod.app, pod.admin, pod.metrics, listen = (self._free() for _ in range(4))
+    def pod(self, name, address, account, workload="", serves=None, calls=()):
+        """serves: (name, number) of the port of its application, as its Service has them; calls:
+        each HOST:PORT that its application connects to."""
+        pod = Pod(name, self._folder, account, workload)
+        pod.app, pod.admin, pod.metrics = (self._free() for _ in range(3))
         pod.sidecar_options = ["--capture", "none", "--admin-address", pod.admin,
                                "--metrics-address", pod.metrics]
-        if name == "client":
-            pod.sidecar_options += ["--outbound", f"{listen}={SERVICE}:{SERVICE_PORT}"]
-            pod.client_options = ["--via", listen]
-        else:
+        if serves:
+            listen = self._free()
             pod.sidecar_options += ["--inbound", f"{listen}={pod.app}"]
-            self._inbound[address] = listen
+            self._inbound[address] = (serves[0], listen)
+        for target in calls:
+            pod.ways[target] = self._free()
+            pod.sidecar_options += ["--outbound", f"{pod.ways[target]}={target}"]
         return pod
 
     def rewrite(self, text):
@@ -101,8 +103,9 @@ class Loopback:
             indent, address = match.groups()
             if address not in self._inbound:
                 return f"{indent}address: 127.0.0.1"
-            port = self._inbound[address].split(":")[1]
-            return f"{indent}address: 127.0.0.1\n{indent}ports:\n{indent}  http: {port}"
+            name, listen = self._inbound[address]
+            port = listen.split(":")[1]
+            return f"{indent}address: 127.0.0.1\n{indent}ports:\n{indent}  {name}: {port}"
         return re.sub(r"^( *)address: (\S+)$", here, text, flags=re.M)
 
     def capture(self, pod, program):
@@ -116,8 +119,8 @@ class Namespaces:
     name = "namespaces"
     title = "with capture by nftables, in a network namespace for each pod"
 
-    def __init__(self, folder, processes):
-        self._folder, self._processes = folder, processes
+    def __init__(self, folder, processes, hosts):
+        self._folder, self._processes, self._hosts = folder, processes, hosts
         self._check_passable(folder)
         self.control = {"xds": "10.1.0.1:15012", "plain": "127.0.0.1:15010",
                         "api": "127.0.0.1:15014"}
@@ -139,7 +142,8 @@ class Namespaces:
         """A process that does nothing but keep the pod's namespace; its pid."""
         hosts = f"{pod.folder}/hosts"
         with open(hosts, "w", encoding="ascii") as file:
-            file.write(f"127.0.0.1 localhost\n10.96.0.10 {SERVICE}\n")
+            file.write("127.0.0.1 localhost\n")
+            file.writelines(f"{address} {name}\n" for name, address in self._hosts.items())
         script = f"mount --bind {hosts} /etc/hosts && ip link set lo up && echo && exec sleep 86400"
         process = self._processes.start(
             f"namespace-{pod.name}", ["unshare", "--net", "--mount", "--", "sh", "-c", script],
@@ -158,8 +162,9 @@ class Namespaces:
         if done.returncode != 0:
             raise Failed(f"ip {words}: {done.stderr.strip()}")
 
-    def pod(self, name, address):
-        pod = Pod(name, self._folder)
+    def pod(self, name, address, account, workload="", serves=None, calls=()):
+        """As Loopback's."""
+        pod = Pod(name, self._folder, account, workload)
         pid = self._hold(pod)
         port = f"v{pid}"  # of the bridge
         self._ip(self._node, f"link add {port} type veth peer name eth0 netns {pid}")
@@ -167,7 +172,8 @@ class Namespaces:
         self._ip(pid, f"addr add {address}/16 dev eth0")
         self._ip(pid, "link set eth0 up")
         self._ip(pid, "route add default via 10.1.0.1")
-        pod.app = f"{address}:{SERVICE_PORT}"
+        pod.app = f"{address}:{serves[1]}" if serves else ""
+        pod.ways = {target: target for target in calls}
         pod.sidecar_user = SIDECAR_USER
         return pod
 

@@ -1,4 +1,4 @@
-"""Processes of the example: each is started with the kernel's promise to end it when this program
+"""Processes of an example: each is started with the kernel's promise to end it when this program
 ends, however that comes; and each is ended here by its own pid, newest first."""
 
 import os
