@@ -55,6 +55,12 @@ class Connection(http1.Client):
     def request(self):
         return self.body(self.head())
 
+    def finish(self):
+        """Ends, and waits until the client has ended too."""
+        with contextlib.suppress(OSError):  # it may be gone already
+            self.sock.shutdown(socket.SHUT_WR)
+        net.read_to_end(self.sock)
+
 
 def answer_all(connection):
     """200 to everything, for as long as the client stays."""
