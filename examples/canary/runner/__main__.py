@@ -5,7 +5,7 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.append(os.path.dirname(HERE))
+sys.path.insert(1, os.path.dirname(HERE))
 
 import passes  # noqa: E402
 from mesh import Canary  # noqa: E402
