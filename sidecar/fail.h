@@ -45,6 +45,7 @@ enum fail_cause {
       "policy sends nothing to this destination")                                                  \
     X(LOOP, LOCAL, 502, 14, "", "proxy_loop_detected", true, "the destination is this sidecar")    \
     X(NO_HOST, LOCAL, 503, 14, "UH", "destination_unavailable", true, "no healthy endpoint")       \
+    X(DNS, LOCAL, 503, 14, "DF", "dns_error", true, "none of the cluster's names has resolved")    \
     X(OVERFLOW, LOCAL, 503, 14, "UO", "connection_limit_reached", true, "a breaker is open")       \
     X(MEMORY, LOCAL, 503, 14, "OM", "proxy_internal_response", true,                               \
       "shed: the memory ceiling is near")                                                          \
@@ -54,7 +55,6 @@ enum fail_cause {
       "a tunnel asks for another port than its connection's")                                      \
     X(UPGRADE_DENIED, LOCAL, 403, 7, "", "http_upgrade_failed", true,                              \
       "an upgrade that is not configured")                                                         \
-    X(DNS, CONNECT, 503, 14, "DF", "dns_error", true, "the endpoint's name did not resolve")       \
     X(CONNECT_REFUSED, CONNECT, 503, 14, "UF", "connection_refused", true,                         \
       "the endpoint refused the connection")                                                       \
     X(CONNECT_TIMEOUT, CONNECT, 503, 14, "UF", "connection_timeout", true,                         \

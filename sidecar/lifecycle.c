@@ -10,11 +10,14 @@
 #include "sidecar/accept/listener.h"
 #include "sidecar/admin/admin.h"
 #include "sidecar/config/compile.h"
+#include "sidecar/config/control_place.h"
 #include "sidecar/config/destinations.h"
 #include "sidecar/config/feed.h"
 #include "sidecar/config/identity.h"
+#include "sidecar/config/names.h"
 #include "sidecar/observe/access_log.h"
 #include "sidecar/observe/stats.h"
+#include "sidecar/upstream/resolve.h"
 #include "sidecar/upstream/shared.h"
 #include "xds/destination_key.h"
 
@@ -241,6 +244,9 @@ static bool apply_bootstrap(struct sidecar *sidecar, struct error *err)
         }
         worker_clusters_changed(worker);
     }
+    for (uint32_t c = 0; c < bootstrap->cluster_count; c++) {
+        names_put(sidecar->names, &bootstrap->clusters[c], NULL);
+    }
     for (uint32_t l = 0; l < bootstrap->listener_count; l++) {
         if (!open_listener(sidecar, &bootstrap->listeners[l], err)) {
             return false;
@@ -300,6 +306,30 @@ static void open_admin(struct sidecar *sidecar)
                                 .admin = said ? bootstrap->admin : sidecar->options.admin,
                                 .metrics = sidecar->options.metrics};
     sidecar->admin = admin_new(&parts);
+}
+
+/* ---- names ---- */
+
+static void ask_resolver(void *resolver, struct resolve_query *query, const char *name,
+                         enum resolve_families families)
+{
+    resolver_ask(resolver, query, name, families);
+}
+
+static bool start_names(struct sidecar *sidecar, uint64_t seed, struct error *err)
+{
+    sidecar->resolver = resolver_new(sidecar->loop, sidecar->options.dns_server, err);
+    if (sidecar->resolver == NULL) {
+        return error_wrap(err, "--dns-server");
+    }
+    struct names_options options = {.loop = sidecar->loop,
+                                    .workers = sidecar->worker_list,
+                                    .worker_count = sidecar->worker_count,
+                                    .seed = seed,
+                                    .ask = ask_resolver,
+                                    .asker = sidecar->resolver};
+    sidecar->names = names_new(&options);
+    return true;
 }
 
 /* ---- with a control plane ---- */
@@ -443,20 +473,12 @@ static bool split_name(struct sidecar *sidecar, const char *text, const char *op
            error_set(err, "--%s %s: expected NS/NAME", option, text);
 }
 
-/* An address, or localhost: names are not resolved here. */
-static bool control_addr(const char *text, struct addr *addr, struct error *err)
+static bool make_place(struct sidecar *sidecar, struct error *err)
 {
-    struct slice port = slice_of_text(text);
-    uint64_t number;
-    if (addr_parse(port, addr)) {
-        return true;
-    }
-    struct slice host = slice_cut(&port, ':');
-    if (slice_eq(host, SLICE("localhost")) && slice_to_u64(port, UINT16_MAX, &number)) {
-        *addr = addr_ipv4(127, 0, 0, 1, (uint16_t)number);
-        return true;
-    }
-    return error_set(err, "--control-address %s: expected IP:PORT or localhost:PORT", text);
+    struct control_place_options options = {
+        .loop = sidecar->loop, .ask = ask_resolver, .asker = sidecar->resolver};
+    sidecar->place = control_place_new(&options, sidecar->options.control_address, err);
+    return sidecar->place != NULL;
 }
 
 static const char *own_address(struct sidecar *sidecar)
@@ -491,9 +513,10 @@ static bool make_identity(struct sidecar *sidecar, struct feed_node *node, uint6
     if (!split_name(sidecar, options->workload, "workload", &node->namespace, &node->name, err) ||
         !split_name(sidecar, options->service_account, "service-account", &account_namespace,
                     &node->account, err) ||
-        !control_addr(options->control_address, &identity.control, err)) {
+        !make_place(sidecar, err)) {
         return false;
     }
+    identity.place = sidecar->place;
     identity.namespace = account_namespace;
     identity.account = node->account;
     sidecar->identity = identity_new(&identity, err);
@@ -518,6 +541,7 @@ static bool start_feed(struct sidecar *sidecar, struct rng *rng, struct error *e
     struct feed_options feed = {.loop = sidecar->loop,
                                 .identity = sidecar->identity,
                                 .registry = sidecar->registry,
+                                .names = sidecar->names,
                                 .workers = sidecar->worker_list,
                                 .worker_count = sidecar->worker_count,
                                 .node = feed_node_encode(&sidecar->arena, &node),
@@ -581,6 +605,9 @@ bool sidecar_init(struct sidecar *sidecar, const struct sidecar_options *options
     }
     start_counting(sidecar, rng_u64(&rng));
     open_admin(sidecar);
+    if (!start_names(sidecar, rng_u64(&rng), err)) {
+        return false;
+    }
     bool applied =
         sidecar->bootstrap != NULL ? apply_bootstrap(sidecar, err) : start_feed(sidecar, &rng, err);
     if (applied) {
@@ -624,6 +651,9 @@ void sidecar_fini(struct sidecar *sidecar)
     end_workers(sidecar);
     feed_free(&sidecar->feed);
     identity_free(&sidecar->identity);
+    control_place_free(&sidecar->place);
+    names_free(&sidecar->names);
+    resolver_free(&sidecar->resolver);
     for (unsigned i = 0; i < sidecar->worker_count && sidecar->workers != NULL; i++) {
         access_logs_free(&sidecar->workers[i].worker.access);
         loop_free(&sidecar->workers[i].worker.loop);

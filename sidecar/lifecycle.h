@@ -9,9 +9,12 @@
 #include "sidecar/worker.h"
 
 struct admin;
+struct control_place;
 struct feed;
 struct identity;
 struct listener_place;
+struct names;
+struct resolver;
 struct stats;
 struct worker_thread;
 
@@ -25,6 +28,9 @@ struct sidecar {
     struct stats *stats;         /* what all threads count */
     struct admin *admin;         /* null: before everything else is made */
     struct bootstrap *bootstrap; /* --config; null: none */
+    struct resolver *resolver;   /* of names that are endpoints, and of the control plane's */
+    struct names *names;
+    struct control_place *place; /* --control-address; null: none */
     struct identity *identity;   /* --control-address; null: none */
     struct feed *feed;           /* the same */
     struct worker **worker_list; /* by index; for those two */

@@ -32,6 +32,9 @@ static const struct option options[] = {
            .meaning = "trust domain of the mesh"),
     OPTION("network", STRING, O, network, .fallback = "",
            .meaning = "network of this workload, where the mesh has several"),
+    OPTION("dns-server", STRING, O, dns_server, .unit = "IP[:PORT],...",
+           .fallback_words = "of /etc/resolv.conf",
+           .meaning = "who resolves names of endpoints outside the mesh, and the control plane's"),
     OPTION("capture", CHOICE, O, capture, .choices = captures, .fallback = "nft",
            .meaning = "nft: connections come redirected, with their original destination; none: as "
                       "--inbound and --outbound say"),

@@ -18,6 +18,7 @@ struct sidecar_options {
     const char *service_account; /* NS/SA */
     const char *trust_domain;
     const char *network;
+    const char *dns_server; /* IP[:PORT], more after commas; null: /etc/resolv.conf says */
     const char *log_level;
     unsigned log_format;         /* 0: text, 1: JSON */
     unsigned trace_headers;      /* enum trace_headers */

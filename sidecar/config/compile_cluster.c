@@ -82,14 +82,16 @@ static bool dns_of(struct compiler *c, const CLUSTER(Cluster) * cluster, struct 
         return compile_refuse(c, "dns_lookup_family", "has no value %d",
                               (int)cluster->dns_lookup_family);
     }
+    out->dns_respect_ttl = cluster->respect_dns_ttl;
     return compile_duration_positive(c, "dns_refresh_rate", cluster->dns_refresh_rate,
-                                     DNS_REFRESH_US, &out->dns_refresh_us);
+                                     DNS_REFRESH_US, &out->dns_refresh_us) &&
+           compile_duration(c, "dns_jitter", cluster->dns_jitter, 0, &out->dns_jitter_us);
 }
 
 static bool endpoints_of(struct compiler *c, const CLUSTER(Cluster) * cluster,
                          struct cluster_config *out)
 {
-    bool names = out->type == CLUSTER_STRICT_DNS || out->type == CLUSTER_LOGICAL_DNS;
+    bool names = cluster_is_named(out);
     if (cluster->load_assignment == NULL) {
         return !names || compile_refuse(c, "load_assignment", "is required with a DNS type");
     }

@@ -2,9 +2,7 @@
  * the last one to let go ends the subscription. Endpoints of a held destination's clusters are
  * subscribed to by themselves (EDS), so that their comings and goings do not send the destination
  * again; each answer of EDS goes to all workers, which drop what they have no cluster for.
- *
- * Mail to a worker arrives in the order in which it was sent, so a listener never overtakes the
- * clusters that it names, nor endpoints their cluster. */
+ */
 #include "sidecar/config/feed.h"
 
 #include <string.h>
@@ -19,8 +17,10 @@
 #include "http/grpc_client.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/config/compile.h"
+#include "sidecar/config/delivery.h"
 #include "sidecar/config/destinations.h"
 #include "sidecar/config/identity.h"
+#include "sidecar/config/names.h"
 #include "sidecar/config/parcel.h"
 #include "sidecar/worker.h"
 #include "xds/ads_client.h"
@@ -72,105 +72,15 @@ struct feed {
     bool ended; /* the workers are gone */
 };
 
-/* ---- to the workers ---- */
-
-/* X(value, meaning) */
-#define DELIVERIES(X)                                                                              \
-    X(DESTINATION, "an answer")                                                                    \
-    X(UNKNOWN, "there is no such destination")                                                     \
-    X(REFUSED, "there is one that does not compile")                                               \
-    X(CLUSTER, "a cluster of our own listener")                                                    \
-    X(CLUSTER_GONE, "it is no longer there")                                                       \
-    X(ENDPOINTS, "of clusters by service name")                                                    \
-    X(LISTENER, "the inbound listener")
-
-enum delivery_kind {
-#define X(value, meaning) DELIVERY_##value,
-    DELIVERIES(X)
-#undef X
-};
-
-struct delivery {
-    struct mail mail;
-    struct worker *worker;
-    enum delivery_kind kind;
-    struct parcel *parcel; /* keeps `config`; null: there is none */
-    const void *config;    /* what the kind says */
-    struct slice name;     /* UNKNOWN, REFUSED, CLUSTER_GONE */
-    char text[];
-};
-
-static void apply_listener(struct worker *worker, const struct listener_config *config,
-                           struct parcel *parcel)
-{
-    LIST_EACH(&worker->listeners, node)
-    {
-        struct listener *listener = LIST_ITEM(node, struct listener, link);
-        if (listener->place != NULL && listener->place->direction == LISTENER_INBOUND) {
-            listener_apply(listener, config, parcel);
-        }
-    }
-}
-
-/* On the worker's thread. */
-static void deliver(struct mail *mail, struct loop *loop)
-{
-    struct delivery *delivery = CONTAINER_OF(mail, struct delivery, mail);
-    struct worker *worker = delivery->worker;
-    switch (delivery->kind) {
-    case DELIVERY_DESTINATION:
-        destinations_put(worker->destinations, delivery->config, delivery->parcel);
-        break;
-    case DELIVERY_UNKNOWN:
-        destinations_put_unknown(worker->destinations, delivery->name);
-        break;
-    case DELIVERY_REFUSED:
-        destinations_put_refused(worker->destinations, delivery->name);
-        break;
-    case DELIVERY_CLUSTER:
-        directory_put(&worker->clusters, delivery->config, delivery->parcel, loop->now_us,
-                      rng_u64(&worker->rng));
-        worker_clusters_changed(worker);
-        break;
-    case DELIVERY_CLUSTER_GONE:
-        directory_remove(&worker->clusters, delivery->name);
-        break;
-    case DELIVERY_ENDPOINTS:
-        directory_put_endpoints(&worker->clusters, delivery->config, loop->now_us);
-        break;
-    case DELIVERY_LISTENER:
-        apply_listener(worker, delivery->config, delivery->parcel);
-        break;
-    }
-    parcel_unref(&delivery->parcel);
-    mem_free(delivery);
-}
-
-static void deliver_to(struct worker *worker, enum delivery_kind kind, struct published *published,
-                       const void *config, struct slice name)
-{
-    struct delivery *delivery = mem_new(sizeof(*delivery) + name.len);
-    *delivery = (struct delivery){.mail.deliver = deliver,
-                                  .worker = worker,
-                                  .kind = kind,
-                                  .parcel = published != NULL ? parcel_new(published) : NULL,
-                                  .config = config,
-                                  .name = slice_of((uint8_t *)delivery->text, name.len)};
-    if (name.len > 0) {
-        memcpy(delivery->text, name.at, name.len);
-    }
-    loop_send(worker->loop, &delivery->mail);
-}
+static const struct slice no_name = {NULL, 0};
 
 static void deliver_to_all(struct feed *feed, enum delivery_kind kind, struct published *published,
                            const void *config, struct slice name)
 {
     for (unsigned i = 0; i < feed->options.worker_count; i++) {
-        deliver_to(feed->options.workers[i], kind, published, config, name);
+        delivery_send(feed->options.workers[i], kind, published, config, name);
     }
 }
-
-static const struct slice no_name = {NULL, 0};
 
 /* ---- endpoints ---- */
 
@@ -223,11 +133,13 @@ static void leave_endpoints(struct feed *feed, const struct destination *config)
 static void send_endpoints(struct feed *feed, struct worker *worker,
                            const struct destination *config)
 {
+    names_send(feed->options.names, worker, config);
     for (uint32_t i = 0; i < config->cluster_count; i++) {
         const struct endpoints *endpoints =
             map_get(&feed->endpoints, service_of(&config->clusters[i]));
         if (endpoints != NULL && endpoints->published != NULL) {
-            deliver_to(worker, DELIVERY_ENDPOINTS, endpoints->published, endpoints->set, no_name);
+            delivery_send(worker, DELIVERY_ENDPOINTS, endpoints->published, endpoints->set,
+                          no_name);
         }
     }
 }
@@ -242,14 +154,14 @@ static void send_record(struct feed *feed, const struct record *record, struct s
     case DESTINATION_ASKED:
         return;
     case DESTINATION_KNOWN:
-        deliver_to(worker, DELIVERY_DESTINATION, record->published, record->config, no_name);
+        delivery_send(worker, DELIVERY_DESTINATION, record->published, record->config, no_name);
         send_endpoints(feed, worker, record->config);
         return;
     case DESTINATION_UNKNOWN:
-        deliver_to(worker, DELIVERY_UNKNOWN, NULL, NULL, key);
+        delivery_send(worker, DELIVERY_UNKNOWN, NULL, NULL, key);
         return;
     case DESTINATION_REFUSED:
-        deliver_to(worker, DELIVERY_REFUSED, NULL, NULL, key);
+        delivery_send(worker, DELIVERY_REFUSED, NULL, NULL, key);
         return;
     }
 }
@@ -267,6 +179,7 @@ static void drop_config(struct feed *feed, struct record *record)
 {
     if (record->config != NULL) {
         leave_endpoints(feed, record->config);
+        names_release(feed->options.names, record->config);
         record->config = NULL;
         published_unref(&record->published);
     }
@@ -275,9 +188,11 @@ static void drop_config(struct feed *feed, struct record *record)
 static void put_destination(struct feed *feed, struct record *record, struct slice key,
                             const struct destination *config, struct snapshot **snapshot)
 {
+    struct published *published = published_new_take(feed->options.loop, snapshot);
     want_endpoints(feed, config);
+    names_hold(feed->options.names, config, published);
     drop_config(feed, record);
-    record->published = published_new_take(feed->options.loop, snapshot);
+    record->published = published;
     record->config = config;
     record->state = DESTINATION_KNOWN;
     send_to_wanting(feed, record, key);
@@ -426,6 +341,7 @@ static bool take_put(struct feed *feed, const struct ads_update *update, struct 
     if (compiled.cluster != NULL) {
         feed->clusters_seen = true;
         deliver_to_all(feed, DELIVERY_CLUSTER, published, compiled.cluster, no_name);
+        names_put(feed->options.names, compiled.cluster, published);
     } else if (compiled.endpoints != NULL) {
         struct endpoints *endpoints = map_get(&feed->endpoints, update->name);
         if (endpoints != NULL) {
@@ -451,6 +367,7 @@ static void take_removed(struct feed *feed, const struct ads_update *update)
         return;
     case XDS_RESOURCE_CLUSTER:
         deliver_to_all(feed, DELIVERY_CLUSTER_GONE, NULL, NULL, update->name);
+        names_remove(feed->options.names, update->name);
         return;
     case XDS_RESOURCE_ENDPOINTS: /* what was there serves on, as with Envoy */
     case XDS_RESOURCE_LISTENER:  /* a pod keeps its inbound listener: without one it is cut off */

@@ -13,6 +13,7 @@
 #include "base/slice.h"
 
 struct identity;
+struct names;
 struct shared_registry;
 struct worker;
 
@@ -20,6 +21,7 @@ struct feed_options {
     struct loop *loop; /* the admin thread's */
     struct identity *identity;
     struct shared_registry *registry;
+    struct names *names;     /* outlives the feed */
     struct worker **workers; /* as long as the feed */
     unsigned worker_count;   /* at most FEED_WORKERS_MAX */
     struct slice node;       /* encoded; feed_node makes one */

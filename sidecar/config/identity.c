@@ -13,6 +13,7 @@
 #include "base/spiffe.h"
 #include "base/version.h"
 #include "http/grpc.h"
+#include "sidecar/config/control_place.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/worker.h"
 #include "xds/decode.h"
@@ -218,7 +219,11 @@ struct grpc_client *identity_connect(struct identity *identity, struct task *own
 {
     bool valid = identity_is_valid(identity);
     bool own = valid && !identity->doubted;
+    struct addr to;
     *authorization = (struct slice){NULL, 0};
+    if (!control_place_next(identity->options.place, &to, err)) {
+        return NULL;
+    }
     if (!own && !read_token(identity, arena, authorization, err)) {
         if (!valid) {
             return NULL;
@@ -226,7 +231,7 @@ struct grpc_client *identity_connect(struct identity *identity, struct task *own
         own = true;
     }
     struct grpc_client_options options = {
-        .to = identity->options.control,
+        .to = to,
         .authority = slice_of_text(identity->options.authority),
         .tls = own ? identity->own : identity->anonymous,
         .keys = &identity->keys,
@@ -308,6 +313,10 @@ static void refresh_trust(struct identity *identity, struct arena *arena)
 
 static void begin_call(struct identity *identity)
 {
+    if (!control_place_is_known(identity->options.place)) {
+        control_place_await(identity->options.place, &identity->task);
+        return;
+    }
     struct arena arena;
     arena_init(&arena, NULL);
     refresh_trust(identity, &arena);
@@ -347,6 +356,7 @@ static void end_call(struct identity *identity)
     if (answered) {
         renew_later(identity);
     } else {
+        control_place_failed(identity->options.place);
         try_later(identity);
     }
 }
@@ -378,6 +388,7 @@ static void run(struct task *task)
 
 void identity_doubt(struct identity *identity)
 {
+    control_place_failed(identity->options.place);
     bool retrying = identity->call != NULL || identity->pause_us != 0;
     if (!retrying && identity->has_certificate &&
         now_of(identity) >= identity->begun_us + DOUBT_US) {

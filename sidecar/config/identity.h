@@ -15,16 +15,17 @@
 #include "base/tls.h"
 #include "http/grpc_client.h"
 
+struct control_place;
 struct worker;
 
 struct identity_options {
     struct loop *loop;
-    struct addr control;
-    const char *authority;    /* HOST:PORT as it was given, for ":authority" */
-    const char *mesh_root;    /* PEM file; read again with each certificate */
-    const char *token_file;   /* read again whenever it is needed */
-    const char *trust_domain; /* of the mesh */
-    const char *namespace;    /* of the service account */
+    struct control_place *place; /* of the control plane; outlives the identity */
+    const char *authority;       /* HOST:PORT as it was given, for ":authority" */
+    const char *mesh_root;       /* PEM file; read again with each certificate */
+    const char *token_file;      /* read again whenever it is needed */
+    const char *trust_domain;    /* of the mesh */
+    const char *namespace;       /* of the service account */
     const char *account;
     struct worker **workers; /* who get what comes; as long as this */
     unsigned worker_count;
@@ -45,8 +46,9 @@ struct slice identity_get_id(const struct identity *identity);
 const struct tls_validity *identity_get_validity(const struct identity *identity);
 /* A certificate is there and has not ended. */
 bool identity_is_valid(const struct identity *identity);
-/* A connection with our certificate came to nothing: it may be one that the control plane does not
- * know (any more). Asks for another, with the token; not more often than every 2 s. */
+/* A connection to the control plane came to nothing. The next one goes to another of its addresses.
+ * Our certificate may be one that it does not know (any more): asks for another, with the token;
+ * not more often than every 2 s. */
 void identity_doubt(struct identity *identity);
 /* Why the last attempt to get one failed; empty: it did not. */
 const char *identity_get_trouble(const struct identity *identity);

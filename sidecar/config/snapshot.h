@@ -534,10 +534,12 @@ struct cluster_config {
     uint8_t panic_percent;  /* below this share of available endpoints, all are used */
     bool locality_weighted; /* localities by their weight, not by their endpoints' */
     bool sni_from_host;     /* auto_sni */
+    bool dns_respect_ttl;   /* the answer's time to live instead of dns_refresh_us */
     uint64_t connect_timeout_us;
     uint64_t idle_us; /* of a pooled connection */
     uint64_t max_connection_us;
     uint64_t dns_refresh_us;
+    uint64_t dns_jitter_us;               /* up to so much later */
     uint64_t cleanup_us;                  /* ORIGINAL_DST: an unused endpoint is forgotten */
     uint32_t max_requests_per_connection; /* 0: no limit */
     uint32_t max_streams;                 /* HTTP/2, of one connection */
@@ -557,6 +559,12 @@ struct cluster_config {
     const struct endpoint_set *endpoints; /* load_assignment; null for EDS */
     const struct origin *origin;
 };
+
+/* Its endpoints are names; what these resolve to comes later, and again (config/names). */
+static inline bool cluster_is_named(const struct cluster_config *cluster)
+{
+    return cluster->type == CLUSTER_STRICT_DNS || cluster->type == CLUSTER_LOGICAL_DNS;
+}
 
 enum endpoint_health { ENDPOINT_HEALTHY, ENDPOINT_DEGRADED, ENDPOINT_DRAINING, ENDPOINT_UNHEALTHY };
 

@@ -50,10 +50,7 @@ struct conn *dial_start(struct worker *worker, struct endpoint *endpoint, enum f
     const struct cluster_config *cluster = endpoint->cluster->config;
     const struct addr *from = &cluster->bind[to->family == ADDR_IPV6];
     enum net_error error;
-    if (to->family == ADDR_NONE) {
-        *fail = FAIL_DNS;
-        return NULL;
-    }
+    CHECK(to->family != ADDR_NONE); /* names become addresses before they are endpoints */
     struct net_conn *net =
         net_connect(worker->loop, to, from->family == to->family ? from : NULL, &error);
     if (net == NULL) {

@@ -44,7 +44,7 @@ void directory_put(struct directory *directory, const struct cluster_config *con
         cluster_apply_config(cluster, config);
     }
     cluster_set_pin(cluster, pin);
-    if (config->endpoints != NULL) {
+    if (config->endpoints != NULL && !cluster_is_named(config)) {
         apply_set(directory, cluster, config->endpoints, now_us);
     }
 }
@@ -64,6 +64,15 @@ void directory_put_endpoints(struct directory *directory, const struct endpoint_
         if (fed_by(entry->value, set)) {
             apply_set(directory, entry->value, set, now_us);
         }
+    }
+}
+
+void directory_put_resolved(struct directory *directory, const struct endpoint_set *set,
+                            uint64_t now_us)
+{
+    struct cluster *cluster = directory_find(directory, set->cluster);
+    if (cluster != NULL && cluster_is_named(cluster->config)) {
+        apply_set(directory, cluster, set, now_us);
     }
 }
 

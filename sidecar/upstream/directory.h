@@ -38,6 +38,10 @@ void directory_put(struct directory *directory, const struct cluster_config *con
 /* Endpoints of an EDS answer, for every cluster whose service name it is. */
 void directory_put_endpoints(struct directory *directory, const struct endpoint_set *set,
                              uint64_t now_us);
+/* What names have resolved to, for the cluster of the set's name; nothing where it is not of a DNS
+ * type (any more). */
+void directory_put_resolved(struct directory *directory, const struct endpoint_set *set,
+                            uint64_t now_us);
 /* What a cluster without endpoints yet may be served with; ignored once it is warm. */
 void directory_put_first_endpoints(struct directory *directory, const struct endpoint_set *set,
                                    uint64_t now_us);

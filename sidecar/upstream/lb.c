@@ -482,6 +482,13 @@ static struct lb_choice pick_original(struct cluster *cluster, const struct lb_q
     return (struct lb_choice){.endpoint = endpoint, .repeated = was_tried(query, endpoint)};
 }
 
+/* A cluster of names has nobody until one of them resolves. */
+static enum fail nobody(const struct cluster *cluster)
+{
+    bool unresolved = cluster_is_named(cluster->config) && cluster->endpoint_count == 0;
+    return unresolved ? FAIL_DNS : FAIL_NO_HOST;
+}
+
 struct lb_choice lb_pick(struct cluster *cluster, const struct lb_query *query)
 {
     if (cluster->config->type == CLUSTER_ORIGINAL_DST) {
@@ -497,7 +504,7 @@ struct lb_choice lb_pick(struct cluster *cluster, const struct lb_query *query)
     }
     const struct view_priority *priority = choose_priority(cluster->view, &draw);
     if (priority == NULL) {
-        return (struct lb_choice){.fail = FAIL_NO_HOST};
+        return (struct lb_choice){.fail = nobody(cluster)};
     }
     const struct run *run =
         priority->panic ? &priority->all : choose_locality(cluster, priority, &draw);

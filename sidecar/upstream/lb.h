@@ -21,7 +21,7 @@ struct lb_query {
 
 struct lb_choice {
     struct endpoint *endpoint; /* borrowed: endpoint_ref to keep it over this tick */
-    enum fail fail;            /* FAIL_NO_HOST where endpoint is null */
+    enum fail fail;            /* FAIL_NO_HOST or FAIL_DNS where endpoint is null */
     bool panic;                /* too few were available: all were candidates */
     bool repeated;             /* one of `tried`, as there was no other */
 };

@@ -92,7 +92,8 @@ class Sidecar:
     """The sidecar of one workload. `inbound`: {LISTEN port: APP port}; `outbound`: "HOST:PORT[/tcp]"
     each get a port of their own, self.out[...]."""
 
-    def __init__(self, control, name, account, inbound=None, outbound=(), options=()):
+    def __init__(self, control, name, account, inbound=None, outbound=(), options=(),
+                 control_host=LOOPBACK):
         self.control = control
         self.token = f"{control.folder}/{name}.token"
         self.out = {target: free_port() for target in outbound}
@@ -101,7 +102,7 @@ class Sidecar:
         os.chmod(self.token, 0o600)
         self.metrics_port, self.admin_port = free_port(), free_port()
         self.command = [binary("pillion-sidecar"), "--capture", "none",
-                        "--control-address", f"{LOOPBACK}:{control.secure_port}",
+                        "--control-address", f"{control_host}:{control.secure_port}",
                         "--mesh-root", f"{control.state}/ca/root.pem", "--token-file", self.token,
                         "--workload", f"default/{name}", "--service-account", f"default/{account}",
                         "--address", LOOPBACK, "--workers", "2", "--drain-min", "0",
