@@ -465,7 +465,7 @@ bool compile_tcp_proxy(struct compiler *c, const TCP(TcpProxy) * proxy, struct t
         }
     }
     return tcp_targets(c, proxy, out) &&
-           compile_u32(c, "max_connect_attempts", proxy->max_connect_attempts, 1, 1, UINT32_MAX,
+           compile_u32(c, "max_connect_attempts", proxy->max_connect_attempts, 0, 1, UINT32_MAX,
                        &out->max_attempts) &&
            compile_duration(c, "idle_timeout", proxy->idle_timeout, IDLE_US, &out->idle_us) &&
            compile_duration(c, "max_downstream_connection_duration",

@@ -146,10 +146,11 @@ static struct service *opaque_service(const struct destination *config, struct p
     }
     struct own_service *own = new_service(config->name, pin);
     own->target = (struct tcp_target){.cluster = to->name, .weight = 1};
+    /* Where the address is the only one there is, its client learns at once that it is dead. */
     own->tcp = (struct tcp_config){.stat_prefix = to->name,
                                    .targets = &own->target,
                                    .target_count = 1,
-                                   .max_attempts = 1,
+                                   .max_attempts = to == &passthrough ? 1 : 0,
                                    .idle_us = 3600 * SECONDS};
     own->service.tcp = &own->tcp;
     return &own->service;

@@ -716,7 +716,7 @@ struct tcp_config {
     bool tunnel_post;
     uint16_t target_count;
     uint16_t access_log_count;
-    uint32_t max_attempts;
+    uint32_t max_attempts; /* of connecting; 0: nothing said, the free retries as for requests */
     uint64_t idle_us;
     uint64_t max_connection_us;
 };

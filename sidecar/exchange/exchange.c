@@ -191,7 +191,7 @@ static void move_up(struct exchange *x)
     struct relay_way way = {.from = &x->down,
                             .to = &attempt->up,
                             .first = &x->resend,
-                            .tee = x->tunnel ? NULL : &x->replay,
+                            .tee = x->head_sent ? NULL : &x->replay,
                             .tee_max = x->worker->settings->replay_bytes,
                             .tee_ok = &x->replayable,
                             .trailers = takes_trailers(&attempt->up, false)};
@@ -238,6 +238,13 @@ static bool has_mesh_caller(const struct exchange *x)
     return x->service->direction == LISTENER_INBOUND && x->server->peer_link.mesh;
 }
 
+/* How often what reached no application is tried again where no policy of a route says it. */
+static uint32_t free_retries(const struct exchange *x)
+{
+    const struct tcp_config *tcp = x->service->tcp;
+    return tcp != NULL && tcp->max_attempts != 0 ? tcp->max_attempts - 1 : RETRY_FREE_MAX;
+}
+
 /* Decides, once an attempt has failed or a head is held, whether there is another. */
 static bool try_again(struct exchange *x)
 {
@@ -248,7 +255,8 @@ static bool try_again(struct exchange *x)
     struct retry_asked asked = {.policy = policy,
                                 .method = x->request.method,
                                 .matcher = &x->worker->matcher,
-                                .body_replayable = x->replayable && !x->tunnel,
+                                .body_replayable = x->replayable,
+                                .free_max = free_retries(x),
                                 .retries_done = x->attempts - 1};
     struct retry_happened happened = {.fail = attempt->fail,
                                       .answer = held ? attempt->up.head : NULL,
@@ -349,6 +357,7 @@ static void send_answer_head(struct exchange *x)
     x->answer = attempt->up.head;
     x->status = x->answer->status;
     x->tunnel = x->tunnel || opens_tunnel(x);
+    buf_clear(&x->replay); /* there is no retry behind a head */
     if (x->tunnel) {
         stream_become_tunnel(&x->down);
         stream_become_tunnel(&attempt->up);
@@ -839,7 +848,6 @@ void exchange_begin_opaque(struct server *server)
     char text[ADDR_TEXT_MAX];
     x->tunnel = true;
     x->down.tunnel = true;
-    x->replayable = false;
     x->request = (struct message){
         .kind = MESSAGE_REQUEST,
         .version = MESSAGE_HTTP_2,

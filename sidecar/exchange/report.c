@@ -33,7 +33,7 @@ void report_verdict(struct exchange *x, const struct retry_verdict *verdict)
                    retry_why_name(verdict->why));
     if (verdict->why == RETRY_WHY_BODY) {
         stats_count(x->worker->stats, STAT_REPLAY_TOO_LARGE, 1);
-        log_limited(LOG_LEVEL_WARNING, "not retried: the body is larger than what is held",
+        log_limited(LOG_LEVEL_WARNING, "not retried: more was sent already than is held",
                     LOG_U64("exchange", x->id));
     }
     if (verdict->limit_hit && verdict->why == RETRY_WHY_EXHAUSTED) {

@@ -189,13 +189,14 @@ struct retry_verdict retry_decide(const struct retry_asked *asked,
                                   const struct retry_means *means)
 {
     const struct retry_policy *policy = asked->policy;
+    uint32_t retries_max = policy != NULL ? policy->max_retries : asked->free_max;
     bool answered = happened->fail == FAIL_NONE;
     CHECK(answered == (happened->answer != NULL));
     bool free_of_charge = reached_nobody(happened);
     if (!free_of_charge && (policy == NULL || !retry_covers(asked, happened))) {
         return give_up(answered ? RETRY_WHY_FINAL : RETRY_WHY_NOT_COVERED);
     }
-    if (policy != NULL && policy->max_retries == 0) {
+    if (retries_max == 0) {
         return give_up(RETRY_WHY_OFF);
     }
     if (happened->answer_passed_on) {
@@ -204,7 +205,7 @@ struct retry_verdict retry_decide(const struct retry_asked *asked,
     if (!asked->body_replayable && !MUTANT(32)) {
         return give_up(RETRY_WHY_BODY);
     }
-    if (asked->retries_done >= (policy != NULL ? policy->max_retries : RETRY_FREE_MAX)) {
+    if (asked->retries_done >= retries_max) {
         return give_up(RETRY_WHY_EXHAUSTED);
     }
     uint64_t wait_us = 0;

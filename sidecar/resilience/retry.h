@@ -27,6 +27,7 @@ struct retry_asked {
     struct slice method;
     struct matcher *matcher; /* for retriable_headers */
     bool body_replayable;    /* false: more of the body went out than is held for replay */
+    uint32_t free_max;       /* retries where there is no policy */
     uint32_t retries_done;
 };
 

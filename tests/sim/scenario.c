@@ -277,6 +277,15 @@ static void draw_opaque_faults(struct plan *plan, struct rng *rng)
     plan->client.abort_max_us = between(rng, 100, 50000);
 }
 
+static void draw_opaque_refused(struct plan *plan, struct rng *rng)
+{
+    draw_opaque(plan, rng);
+    plan->endpoints = 3;
+    plan->down = between(rng, 1, 2);
+    plan->client.body_max = plan->client.body_max > 40000 ? 40000 : plan->client.body_max;
+    plan->all_answered = true;
+}
+
 const struct scenario scenarios[] = {
     {"plain", "every request is answered by its application", draw_plain},
     {"weights", "exact shares, also over a change", draw_weights},
@@ -293,5 +302,7 @@ const struct scenario scenarios[] = {
     {"calls", "one call of the sidecar to the kernel fails", draw_failing_calls},
     {"opaque", "bytes that come back", draw_opaque},
     {"opaque-faults", "the same over connections that break", draw_opaque_faults},
+    {"opaque-refused", "bytes that come back, although some applications are down",
+     draw_opaque_refused},
 };
 const unsigned scenario_count = COUNT_OF(scenarios);

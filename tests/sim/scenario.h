@@ -38,6 +38,7 @@ struct plan {
     uint64_t outage_us;
     uint64_t drain_at_us; /* after the start; 0: no drain */
     uint64_t heal_at_us;  /* bad_mix becomes mix; 0: never */
+    unsigned down;        /* the first so many applications listen never */
     bool fail_a_call;
     /* What must come out. */
     bool all_answered; /* every request, by the application */

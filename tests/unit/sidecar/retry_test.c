@@ -59,8 +59,10 @@ struct scene {
 static void scene_init(struct scene *scene, const char *retry_on, enum fail fail, uint16_t status)
 {
     *scene = (struct scene){.means = {.limits = &plenty, .now_us = 1000000, .draw = 12345}};
-    scene->asked = (struct retry_asked){
-        .method = SLICE("GET"), .body_replayable = true, .matcher = &scene->matcher};
+    scene->asked = (struct retry_asked){.method = SLICE("GET"),
+                                        .body_replayable = true,
+                                        .free_max = RETRY_FREE_MAX,
+                                        .matcher = &scene->matcher};
     if (retry_on != NULL) {
         scene->policy = policy_of(retry_on, 2);
         scene->asked.policy = &scene->policy;
@@ -229,6 +231,10 @@ static void limits_end_it(void **state)
     scene_init(&scene, NULL, FAIL_CONNECT_REFUSED, 0);
     scene.asked.retries_done = RETRY_FREE_MAX;
     assert_int_equal(decide(&scene).why, RETRY_WHY_EXHAUSTED);
+
+    scene_init(&scene, NULL, FAIL_CONNECT_REFUSED, 0);
+    scene.asked.free_max = 0;
+    assert_int_equal(decide(&scene).why, RETRY_WHY_OFF);
 
     scene_init(&scene, "5xx", FAIL_NONE, 503);
     scene.means.budget.retries = 100;
