@@ -17,6 +17,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/tls_library.h"
 
 #define DEFAULT_GROUPS "X25519:P-256"
 #define DEFAULT_CIPHERS                                                                            \
@@ -476,7 +477,8 @@ struct tls_context *tls_context_new(const struct tls_options *options, struct er
     context->rekey_records = options->rekey_records > 0 ? options->rekey_records : DEFAULT_REKEY;
     context->identity = options->identity != NULL ? tls_identity_ref(options->identity) : NULL;
     context->trust = options->trust != NULL ? tls_trust_ref(options->trust) : NULL;
-    context->ssl = SSL_CTX_new(options->server ? TLS_server_method() : TLS_client_method());
+    context->ssl = SSL_CTX_new_ex(tls_library(), NULL,
+                                  options->server ? TLS_server_method() : TLS_client_method());
     CHECK(context->ssl != NULL);
     context->bio = conn_tls_bio_new();
     SSL_CTX_set_cert_verify_callback(context->ssl, conn_tls_verify, NULL);
