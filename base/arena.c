@@ -162,3 +162,16 @@ char *arena_printf(struct arena *arena, const char *format, ...)
     va_end(args);
     return text;
 }
+
+void *arena_room_for_one(struct arena *arena, void *at, size_t count, size_t size)
+{
+    CHECK(at != NULL || count == 0);
+    if ((count & (count - 1)) != 0) {
+        return at;
+    }
+    void *grown = arena_alloc(arena, size * (count > 0 ? count * 2 : 1));
+    if (count > 0) {
+        (void)memcpy(grown, at, count * size);
+    }
+    return grown;
+}

@@ -48,5 +48,9 @@ struct slice arena_dup(struct arena *arena, struct slice bytes);
 char *arena_text(struct arena *arena, struct slice bytes);
 char *arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* The array at `at`, of `count` elements of that size, with room for one more: doubled where count
+ * is a power of two, so it is filled only by this. Null with count 0 begins one. */
+void *arena_room_for_one(struct arena *arena, void *at, size_t count, size_t size) MUST_USE;
+
 #define ARENA_NEW(arena, type)          ((type *)arena_alloc(arena, sizeof(type)))
 #define ARENA_ARRAY(arena, type, count) ((type *)arena_alloc(arena, sizeof(type) * (count)))

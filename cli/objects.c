@@ -1,18 +1,15 @@
 #include "cli/objects.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "base/list.h"
+#include "base/tree.h"
 #include "cli/table.h"
 
 #define FILE_BYTES_MAX ((size_t)16 << 20) /* what YAML's reader takes */
-#define DEPTH_MAX      16U
-#define FILES_MAX      100000U
 
 static void problem(struct objects *objects, const char *file, const char *text)
 {
@@ -45,93 +42,24 @@ static void file_read_objects(struct objects *objects, const char *path, const c
     policy_parse(bytes, shown, &objects->documents, &objects->problems);
 }
 
-/* ---- folders ---- */
-
-struct name {
-    struct list link;
-    const char *path;
-};
-
-static int name_compare(const void *left, const void *right)
-{
-    return strcmp(*(const char *const *)left, *(const char *const *)right);
-}
-
-/* Paths of what is in the folder, sorted; null where it cannot be read. */
-static const char **folder_list(struct objects *objects, const char *folder, size_t *count)
+static void folder_read(struct objects *objects, const char *folder)
 {
     struct arena *arena = objects->problems.arena;
-    struct list names;
-    list_init(&names);
-    *count = 0;
-    DIR *open = opendir(folder);
-    if (open == NULL) {
-        return NULL;
+    size_t len = strlen(folder);
+    const char *between = folder[len - 1] == '/' ? "" : "/";
+    struct tree tree =
+        tree_list(arena, &(struct tree_plan){.root = folder, .endings = policy_file_endings});
+    for (size_t i = 0; i < tree.trouble_count; i++) {
+        const char *path = tree.troubles[i].path;
+        path = path[0] == '\0' ? folder : arena_printf(arena, "%s%s%s", folder, between, path);
+        problem(objects, path, tree.troubles[i].text);
     }
-    const struct dirent *entry = NULL;
-    // NOLINTNEXTLINE(concurrency-mt-unsafe): the folder was opened here, nobody else reads it
-    while (*count < FILES_MAX && (entry = readdir(open)) != NULL) {
-        if (entry->d_name[0] != '.') {
-            struct name *name = ARENA_NEW(arena, struct name);
-            size_t len = strlen(folder);
-            name->path = arena_printf(arena, "%s%s%s", folder, folder[len - 1] == '/' ? "" : "/",
-                                      entry->d_name);
-            list_append(&names, &name->link);
-            ++*count;
-        }
+    for (size_t i = 0; i < tree.file_count; i++) {
+        const char *path = arena_printf(arena, "%s%s%s", folder, between, tree.files[i]);
+        file_read_objects(objects, path, path);
     }
-    (void)closedir(open);
-    const char **paths = ARENA_ARRAY(arena, const char *, *count + 1);
-    size_t at = 0;
-    for (struct list *node = list_pop(&names); node != NULL; node = list_pop(&names)) {
-        paths[at++] = CONTAINER_OF(node, struct name, link)->path;
-    }
-    qsort(paths, *count, sizeof *paths, name_compare);
-    return paths;
-}
-
-static bool has_ending(const char *path)
-{
-    struct slice text = slice_of_text(path);
-    return slice_ends(text, SLICE(".yaml")) || slice_ends(text, SLICE(".yml")) ||
-           slice_ends(text, SLICE(".json"));
-}
-
-static void folder_read(struct objects *objects, const char *folder, unsigned depth);
-
-static void entry_read(struct objects *objects, const char *path, unsigned depth)
-{
-    struct stat status;
-    if (lstat(path, &status) != 0) {
-        return; /* gone meanwhile */
-    }
-    if (S_ISDIR(status.st_mode)) {
-        folder_read(objects, path, depth + 1);
-    } else if (has_ending(path) && objects->files < FILES_MAX) {
-        /* A link that leads nowhere is read all the same: that fails, and says why. */
-        if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
-            problem(objects, path, "not a file");
-        } else {
-            file_read_objects(objects, path, path);
-        }
-    }
-}
-
-/* Recurses DEPTH_MAX deep at most. */
-static void folder_read(struct objects *objects, const char *folder, unsigned depth)
-{
-    if (depth > DEPTH_MAX) {
-        problem(objects, folder, "folders lie too deep inside each other; 16 are allowed");
-        return;
-    }
-    size_t count = 0;
-    const char **paths = folder_list(objects, folder, &count);
-    if (paths == NULL) {
-        problem_errno(objects, folder);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        entry_read(objects, paths[i], depth);
+    if (tree.file_count + tree.trouble_count == 0) {
+        problem(objects, folder, "there is no *.yaml, *.yml or *.json file in this folder");
     }
 }
 
@@ -146,11 +74,7 @@ static void named_read(struct objects *objects, const char *path)
     } else if (!S_ISDIR(status.st_mode)) {
         file_read_objects(objects, path, path);
     } else {
-        size_t before = objects->files + objects->problems.count;
-        folder_read(objects, path, 0);
-        if (objects->files + objects->problems.count == before) {
-            problem(objects, path, "there is no *.yaml, *.yml or *.json file in this folder");
-        }
+        folder_read(objects, path);
     }
 }
 

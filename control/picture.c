@@ -110,8 +110,9 @@ static bool lies_below(const char *file, const char *folder)
 static void unread_keep(const struct picture *picture, struct files_look *look)
 {
     for (size_t i = 0; i < picture->set.count; i++) {
-        for (size_t k = 0; k < look->unread_count; k++) {
-            if (lies_below(picture->set.objects[i]->file, look->unread[k])) {
+        for (size_t k = 0; k < look->tree.trouble_count; k++) {
+            const struct tree_trouble *trouble = &look->tree.troubles[k];
+            if (trouble->unread && lies_below(picture->set.objects[i]->file, trouble->path)) {
                 policy_parse_failed(picture->set.objects[i]->file, &look->documents);
                 break;
             }

@@ -323,6 +323,8 @@ static bool is_list(const struct yaml_node *root)
     return kind != NULL && kind->kind == YAML_KIND_STRING && slice_eq(kind->text, SLICE("List"));
 }
 
+const char *const policy_file_endings[] = {".yaml", ".yml", ".json", NULL};
+
 void policy_parse(struct slice text, const char *file, struct policy_documents *documents,
                   struct policy_problems *problems)
 {

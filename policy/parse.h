@@ -8,6 +8,9 @@
 #include "policy/object.h"
 #include "policy/problem.h"
 
+/* Of the files that are read where a folder is named; null behind the last. */
+extern const char *const policy_file_endings[];
+
 /* A document that did not become an object, as far as it could be named: so that policy/set keeps
  * the last good version of what it was meant to be. */
 struct policy_broken {

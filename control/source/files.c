@@ -7,10 +7,8 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -141,29 +139,9 @@ void files_free(struct files **files_at)
 
 /* ---- listing ---- */
 
-/* Grows in the arena: doubled where the count is a power of two. */
-static void *room_for_one(struct arena *arena, const void *at, size_t count, size_t size)
+static void before_reading(void *owner, const char *folder)
 {
-    if ((count & (count - 1)) != 0) {
-        return NULL;
-    }
-    void *grown = arena_alloc(arena, size * (count > 0 ? count * 2 : 1));
-    if (count > 0) {
-        memcpy(grown, at, count * size);
-    }
-    return grown;
-}
-
-static void name_push(struct arena *arena, const char ***names, size_t *count, const char *name)
-{
-    const char **grown = room_for_one(arena, *names, *count, sizeof(const char *));
-    *names = grown != NULL ? grown : *names;
-    (*names)[(*count)++] = name;
-}
-
-static int name_compare(const void *left, const void *right)
-{
-    return strcmp(*(const char *const *)left, *(const char *const *)right);
+    folder_watch(owner, folder);
 }
 
 static void problem_add(struct files_look *look, const char *file, const char *text)
@@ -172,114 +150,20 @@ static void problem_add(struct files_look *look, const char *file, const char *t
     policy_problem_add(&look->problems, POLICY_SEVERITY_ERROR, where, "%s", text);
 }
 
-static bool is_object_file(const char *name)
+static void list_files(struct files *files, struct files_look *look)
 {
-    struct slice text = slice_of_text(name);
-    return slice_ends(text, SLICE(".yaml")) || slice_ends(text, SLICE(".yml")) ||
-           slice_ends(text, SLICE(".json"));
-}
-
-/* "sub" and "a.yaml" -> "sub/a.yaml"; the root folder is "". */
-static const char *path_join(struct arena *arena, const char *folder, const char *name)
-{
-    return folder[0] == '\0' ? name : arena_printf(arena, "%s/%s", folder, name);
-}
-
-struct folder {
-    struct list link;
-    const char *path;
-    unsigned depth;
-};
-
-static void folder_push(struct files_look *look, struct list *folders, const char *path,
-                        unsigned depth)
-{
-    struct folder *folder = ARENA_NEW(&look->arena, struct folder);
-    folder->path = path;
-    folder->depth = depth;
-    list_append(folders, &folder->link);
-}
-
-/* What can be told of a name without opening it: a folder is walked, a file listed. */
-static void name_sort(const struct files *files, struct files_look *look, const char *path,
-                      struct list *folders)
-{
-    struct stat status;
-    const char *whole = arena_printf(&look->arena, "%s/%s", files->folder, path);
-    if (lstat(whole, &status) != 0) {
-        return; /* gone meanwhile */
-    }
-    if (S_ISDIR(status.st_mode)) {
-        unsigned depth = 1;
-        for (const char *c = path; *c != '\0'; c++) {
-            depth += *c == '/';
-        }
-        if (depth <= FILES_DEPTH_MAX) {
-            folder_push(look, folders, path, depth);
-        } else {
-            problem_add(look, path, "folders lie too deep inside each other; 16 are allowed");
-        }
-        return;
-    }
-    if (!is_object_file(path)) {
-        return;
-    }
-    /* A link that leads nowhere is read all the same: that fails, and says why. */
-    if (stat(whole, &status) == 0 && !S_ISREG(status.st_mode)) {
-        problem_add(look, path, "not a file"); /* reading a pipe would never end */
-        return;
-    }
-    name_push(&look->arena, &look->files, &look->file_count, path);
-}
-
-/* errno says why. */
-static void folder_unread(const struct files *files, struct files_look *look,
-                          const struct folder *folder)
-{
-    struct error err;
-    (void)error_errno(&err, "the folder cannot be read, what came from it stays in force");
-    problem_add(look, folder->path[0] != '\0' ? folder->path : files->folder, err.text);
-    name_push(&look->arena, &look->unread, &look->unread_count, folder->path);
-}
-
-static void folder_list(struct files *files, struct files_look *look, const struct folder *folder,
-                        struct list *folders)
-{
-    const char *whole = folder->path[0] == '\0'
-                            ? files->folder
-                            : arena_printf(&look->arena, "%s/%s", files->folder, folder->path);
-    folder_watch(files, whole);
-    DIR *open = opendir(whole);
-    if (open == NULL) {
-        if (errno != ENOENT || folder->path[0] == '\0') {
-            folder_unread(files, look, folder);
-        }
-        return;
-    }
-    /* NOLINTBEGIN(concurrency-mt-unsafe): nobody else reads this stream */
-    for (const struct dirent *entry = readdir(open); entry != NULL; entry = readdir(open)) {
-        if (entry->d_name[0] != '.' && look->file_count < FILES_COUNT_MAX) {
-            const char *name = arena_text(&look->arena, slice_of_text(entry->d_name));
-            name_sort(files, look, path_join(&look->arena, folder->path, name), folders);
-        }
-    }
-    /* NOLINTEND(concurrency-mt-unsafe) */
-    (void)closedir(open);
-}
-
-static void tree_list(struct files *files, struct files_look *look)
-{
-    struct list folders;
-    list_init(&folders);
-    folder_push(look, &folders, "", 0);
-    for (struct list *node = list_pop(&folders); node != NULL; node = list_pop(&folders)) {
-        folder_list(files, look, CONTAINER_OF(node, struct folder, link), &folders);
-    }
-    if (look->file_count > 0) {
-        qsort(look->files, look->file_count, sizeof(const char *), name_compare);
-    }
-    if (look->file_count >= FILES_COUNT_MAX) {
-        problem_add(look, files->folder, "too many files; 100000 are read");
+    look->tree = tree_list(&look->arena, &(struct tree_plan){.root = files->folder,
+                                                             .endings = policy_file_endings,
+                                                             .before = before_reading,
+                                                             .owner = files});
+    for (size_t i = 0; i < look->tree.trouble_count; i++) {
+        const struct tree_trouble *trouble = &look->tree.troubles[i];
+        const char *text =
+            trouble->unread
+                ? arena_printf(&look->arena, "%s, what came from it stays in force", trouble->text)
+                : trouble->text;
+        problem_add(look, trouble->path[0] != '\0' ? trouble->path : files->folder, text);
+        look->unread_count += trouble->unread;
     }
 }
 
@@ -287,9 +171,7 @@ static void tree_list(struct files *files, struct files_look *look)
 
 static void text_push(struct files_look *look, struct files_text text)
 {
-    struct files_text *grown =
-        room_for_one(&look->arena, look->texts, look->text_count, sizeof *look->texts);
-    look->texts = grown != NULL ? grown : look->texts;
+    look->texts = arena_room_for_one(&look->arena, look->texts, look->text_count, sizeof text);
     look->texts[look->text_count++] = text;
 }
 
@@ -336,9 +218,9 @@ void files_read(struct files *files, struct files_look *look)
     arena_init(&look->arena, NULL);
     policy_documents_init(&look->documents);
     policy_problems_init(&look->problems, &look->arena);
-    tree_list(files, look);
-    for (size_t i = 0; i < look->file_count; i++) {
-        file_look(files, look, look->files[i]);
+    list_files(files, look);
+    for (size_t i = 0; i < look->tree.file_count; i++) {
+        file_look(files, look, look->tree.files[i]);
     }
     if ((files->polling || look->unread_count > 0) && files->first_us == 0) {
         timer_set(files->loop, &files->timer, files->loop->now_us + FILES_POLL_US);

@@ -1,8 +1,7 @@
 #pragma once
 /* The source of objects on one machine: a folder of *.yaml, *.yml and *.json files, read
- * recursively and watched. Names that begin with a dot are not looked at (an editor's files, the
- * links of a mounted ConfigMap), and links to folders are not followed. A change is reported when
- * nothing has moved for FILES_QUIET_US, so that a save in several steps is read once it is whole.
+ * recursively (base/tree) and watched. A change is reported when nothing has moved for
+ * FILES_QUIET_US, so that a save in several steps is read once it is whole.
  *
  * Files are named by their path inside the folder. On the loop's thread; reading blocks. */
 
@@ -13,6 +12,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/slice.h"
+#include "base/tree.h"
 #include "policy/parse.h"
 #include "policy/problem.h"
 
@@ -24,8 +24,6 @@ struct files;
 #define FILES_QUIET_MAX UINT64_C(10000000) /* read at the latest so long after the first change */
 #define FILES_POLL_US   UINT64_C(5000000)  /* where the kernel cannot watch */
 #define FILES_BYTES_MAX ((size_t)16 << 20) /* of one file; what YAML's reader takes */
-#define FILES_COUNT_MAX 100000U
-#define FILES_DEPTH_MAX 16U
 
 /* `changed` is posted when the folder is to be read again. Null with *err where the folder cannot
  * be read at all. */
@@ -47,11 +45,9 @@ struct files_look {
     struct policy_problems problems;
     struct files_text *texts; /* by file, then line */
     size_t text_count;
-    const char **files; /* that were read or could not be read */
-    size_t file_count;
-    const char **unread; /* folders that could not be read, "" for the whole: what came from below
-                            them is to stay in force */
-    size_t unread_count;
+    struct tree tree;    /* what lies in the folder; what came from below a folder that could not be
+                            read is to stay in force */
+    size_t unread_count; /* such folders */
 };
 
 /* Reads all files now. Always gives a look; what could not be read is among its problems. */

@@ -94,11 +94,11 @@ static void test_what_is_read(void **unused)
     assert_int_equal(symlink("nowhere", inside(&place, "link.yaml")), 0);
     assert_int_equal(symlink(".", inside(&place, "loop")), 0);
     files_read(place.files, &look);
-    assert_int_equal(look.file_count, 4);
-    assert_string_equal(look.files[0], "a.yaml");
-    assert_string_equal(look.files[1], "b/two.yml");
-    assert_string_equal(look.files[2], "c.json");
-    assert_string_equal(look.files[3], "link.yaml");
+    assert_int_equal(look.tree.file_count, 4);
+    assert_string_equal(look.tree.files[0], "a.yaml");
+    assert_string_equal(look.tree.files[1], "b/two.yml");
+    assert_string_equal(look.tree.files[2], "c.json");
+    assert_string_equal(look.tree.files[3], "link.yaml");
     assert_int_equal(look.documents.count, 2);
     assert_int_equal(look.documents.broken_count, 1);
     assert_true(said(&look, "pipe.yaml", "not a file"));
@@ -173,7 +173,8 @@ static void test_a_folder_that_is_gone(void **unused)
     assert_int_equal(rmdir(place.folder), 0);
     files_read(place.files, &look);
     assert_int_equal(look.unread_count, 1);
-    assert_string_equal(look.unread[0], "");
+    assert_int_equal(look.tree.trouble_count, 1);
+    assert_string_equal(look.tree.troubles[0].path, "");
     assert_true(said(&look, place.folder, "cannot be read"));
     files_look_fini(&look);
     place_fini(&place);
