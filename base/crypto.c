@@ -72,6 +72,13 @@ void crypto_random(struct span into)
     CHECK(RAND_bytes(into.at, (int)into.len) == 1);
 }
 
+void crypto_sha1(struct slice bytes, uint8_t hash[CRYPTO_SHA1_BYTES])
+{
+    unsigned len = 0;
+    CHECK(EVP_Digest(bytes.at, bytes.len, hash, &len, EVP_sha1(), NULL) == 1);
+    CHECK(len == CRYPTO_SHA1_BYTES);
+}
+
 void crypto_sha256(struct slice bytes, uint8_t hash[CRYPTO_SHA256_BYTES])
 {
     unsigned len = 0;

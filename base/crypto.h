@@ -25,6 +25,9 @@ void crypto_init(void);
 /* Fills `into` with bytes that no peer can guess. Aborts where the system has none. */
 void crypto_random(struct span into);
 
+/* For protocols that name it where no secret hangs on it (RFC 6455). */
+#define CRYPTO_SHA1_BYTES 20
+void crypto_sha1(struct slice bytes, uint8_t hash[CRYPTO_SHA1_BYTES]);
 #define CRYPTO_SHA256_BYTES 32
 void crypto_sha256(struct slice bytes, uint8_t hash[CRYPTO_SHA256_BYTES]);
 void crypto_hmac_sha256(struct slice key, struct slice bytes, uint8_t mac[CRYPTO_SHA256_BYTES]);

@@ -358,15 +358,23 @@ static void take_data(struct channel *channel, struct stream *stream, struct sli
     }
 }
 
+static void wake_all(struct channel *channel)
+{
+    for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
+        for (struct stream *each = channel->buckets[i]; each != NULL; each = each->next_in_bucket) {
+            wake(each, STREAM_ROOM);
+        }
+    }
+}
+
 bool channel_deliver(struct channel *channel, const struct codec_event *ev)
 {
+    if (ev->kind == CODEC_EV_SETTINGS) {
+        wake_all(channel); /* whoever waits for what they say; the owner may as well */
+        return false;
+    }
     if (ev->kind == CODEC_EV_WINDOW && ev->stream == 0) {
-        for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
-            for (struct stream *each = channel->buckets[i]; each != NULL;
-                 each = each->next_in_bucket) {
-                wake(each, STREAM_ROOM);
-            }
-        }
+        wake_all(channel);
         return true;
     }
     struct stream *stream = ev->stream != 0 ? find_stream(channel, ev->stream) : NULL;

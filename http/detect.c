@@ -116,6 +116,11 @@ static struct slice skip_empty_lines(struct slice first)
     return first;
 }
 
+enum detected detect_preface(struct slice first)
+{
+    return match_text(first, SLICE("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), DETECTED_HTTP2);
+}
+
 enum detected detect_client(struct slice first)
 {
     first = slice_head(first, DETECT_BYTES_MAX);
@@ -125,8 +130,7 @@ enum detected detect_client(struct slice first)
     if (first.at[0] == TLS_HANDSHAKE) {
         return detect_tls(first);
     }
-    enum detected preface =
-        match_text(first, SLICE("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), DETECTED_HTTP2);
+    enum detected preface = detect_preface(first);
     if (preface != DETECTED_OPAQUE) {
         return preface;
     }

@@ -24,6 +24,9 @@ enum detected {
 #undef X
 };
 
+/* Bytes from a client, where only HTTP is possible: HTTP2, MORE, or OPAQUE as soon as it is not
+ * HTTP/2's preface. */
+enum detected detect_preface(struct slice first);
 /* Bytes from a client. */
 enum detected detect_client(struct slice first);
 /* Bytes from a server that spoke before its client: an HTTP/2 SETTINGS frame gives HTTP2, `HTTP/1.`

@@ -530,7 +530,7 @@ static void look_at_traffic(struct grpc_client *client)
         client->in_us = now;
         client->pinged = false;
     }
-    if (buf_empty(&channel->out)) {
+    if (!channel_unsent(channel)) {
         client->out_us = 0;
     } else if (channel->bytes_out != client->bytes_out || client->out_us == 0) {
         client->bytes_out = channel->bytes_out;

@@ -107,13 +107,14 @@ static void put_field_slow(struct pen *pen, const struct header *field, bool tit
 
 static void put_fields(struct pen *pen, const struct message *message)
 {
-    bool title = message->version == MESSAGE_HTTP_2;
+    bool lower = message->version == MESSAGE_HTTP_2 && message->spelling != MESSAGE_SPELLING_LOWER;
     for (unsigned i = 0; i < message->headers.count; i++) {
         const struct header *field = &message->headers.field[i];
         if (field->dropped || (field->id != HEADER_OTHER && is_framing(field->id))) {
             continue;
         }
         size_t size = field->name.len + field->value.len + 4;
+        bool title = lower && !field->spelled;
         if (UNLIKELY(title || (size_t)(pen->end - pen->at) < size)) {
             put_field_slow(pen, field, title);
             continue;

@@ -464,6 +464,11 @@ bool h2_peer_takes_connect_protocol(const struct codec *codec)
     return h2_const(codec)->peer_connect;
 }
 
+bool h2_heard_settings(const struct codec *codec)
+{
+    return h2_const(codec)->phase == H2_PHASE_FRAMES;
+}
+
 bool h2_settled(const struct codec *codec)
 {
     const struct h2 *h2 = h2_const(codec);

@@ -44,7 +44,7 @@ enum h2_budget {
 struct h2_options {
     enum codec_side side;
     bool huffman;                 /* code our strings; not worth its time between sidecars */
-    bool peer_frames;             /* ALPN pillion-h2: PEER frames are read and written */
+    bool peer_frames;             /* ALPN pillion-h2: PEER frames, and how names are spelled */
     bool enable_connect_protocol; /* server: take extended CONNECT (RFC 8441) */
     uint32_t
         max_concurrent_streams;   /* that the peer may open, or that we open before its SETTINGS */
@@ -90,6 +90,8 @@ uint32_t h2_streams(const struct codec *codec);
 uint32_t h2_peer_max_streams(const struct codec *codec);
 /* Client: the peer takes extended CONNECT (its SETTINGS_ENABLE_CONNECT_PROTOCOL). */
 bool h2_peer_takes_connect_protocol(const struct codec *codec);
+/* The peer's SETTINGS arrived. */
+bool h2_heard_settings(const struct codec *codec);
 /* The peer's SETTINGS arrived and it acknowledged ours (RFC 9113 6.5.3; the caller's timer). */
 bool h2_settled(const struct codec *codec);
 /* Answers wait for a codec_write, with or without a command. */

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "http/h2_case.h"
 #include "http/scan.h"
 #include "http/uri.h"
 
@@ -10,6 +11,7 @@ struct found {
     uint32_t pseudos; /* bit per enum hpack_pseudo */
     struct slice status;
     struct slice host;
+    struct slice spelling; /* x-pillion-case */
     unsigned hosts;
     unsigned cookies;
     unsigned dropped;
@@ -119,6 +121,9 @@ static bool read_field(struct found *found, struct message *out, const struct he
     case HEADER_COOKIE:
         found->cookies++;
         return false;
+    case HEADER_X_PILLION_CASE:
+        found->spelling = field->value;
+        return true;
     default: /* the other ids: ordinary fields */
         if (field->id >= HPACK_AUTHORITY) {
             note_bad(found, CODEC_BAD_FIELD); /* a pseudo field behind a field */
@@ -187,6 +192,9 @@ static enum codec_bad read_list(struct hpack_list *list, const struct h2_message
     }
     if (found->cookies > 1) {
         join_cookies(list, &out->headers, found);
+    }
+    if (found->spelling.len > 0 && rules->spelling) {
+        h2_case_read(out, found->spelling);
     }
     return out->headers.count - found->dropped > rules->max_headers ? CODEC_BAD_HEAD_COUNT
                                                                     : CODEC_BAD_NONE;
@@ -354,23 +362,31 @@ enum codec_bad h2_message_trailers(struct hpack_list *list, const struct h2_mess
 static bool skipped(const struct header *field)
 {
     static const bool of_connection[HEADER_ID_COUNT] = {
-        [HEADER_HOST] = true,       [HEADER_CONTENT_LENGTH] = true,
-        [HEADER_CONNECTION] = true, [HEADER_TRANSFER_ENCODING] = true,
-        [HEADER_KEEP_ALIVE] = true, [HEADER_PROXY_CONNECTION] = true,
-        [HEADER_UPGRADE] = true,    [HEADER_TE] = true,
-        [HEADER_EXPECT] = true,     [HEADER_HTTP2_SETTINGS] = true,
+        [HEADER_HOST] = true,           [HEADER_CONTENT_LENGTH] = true,
+        [HEADER_CONNECTION] = true,     [HEADER_TRANSFER_ENCODING] = true,
+        [HEADER_KEEP_ALIVE] = true,     [HEADER_PROXY_CONNECTION] = true,
+        [HEADER_UPGRADE] = true,        [HEADER_TE] = true,
+        [HEADER_EXPECT] = true,         [HEADER_HTTP2_SETTINGS] = true,
+        [HEADER_X_PILLION_CASE] = true,
     };
     return field->dropped || of_connection[field->id];
 }
 
-size_t h2_message_bound(const struct message *message)
+static bool tells_spelling(const struct message *message, const struct h2_message_style *style)
+{
+    return style->spelling && message->version != MESSAGE_HTTP_2;
+}
+
+size_t h2_message_bound(const struct message *message, const struct h2_message_style *style)
 {
     size_t bound = HPACK_START_BOUND + 8 * HPACK_FIELD_BOUND(LENGTH_TEXT_MAX, LENGTH_TEXT_MAX) +
                    message->method.len + message->scheme.len + message->authority.len +
                    message->path.len + message->protocol.len;
+    bool spelling = tells_spelling(message, style);
     for (unsigned i = 0; i < message->headers.count; i++) {
         const struct header *field = &message->headers.field[i];
         bound += HPACK_FIELD_BOUND(field->name.len, field->value.len);
+        bound += spelling ? field->name.len + 1 : 0;
     }
     return bound;
 }
@@ -425,9 +441,20 @@ static bool has_length(const struct message *message)
     return message->kind == MESSAGE_REQUEST || (message->status >= 200 && message->status != 204);
 }
 
-uint8_t *h2_message_write(struct hpack_encoder *encoder, uint8_t *at, const struct message *message,
-                          bool trailers)
+static uint8_t *write_spelling(struct hpack_encoder *encoder, uint8_t *at,
+                               const struct message *message, bool trailers)
 {
+    uint8_t room[H2_CASE_BYTES_MAX];
+    struct slice value = h2_case_write(&message->headers, room);
+    bool usual = value.len == 1 && value.at[0] == 'T';
+    /* Trailers have nothing to tell but their names. */
+    return trailers && usual ? at : write_value(encoder, at, HEADER_X_PILLION_CASE, value);
+}
+
+uint8_t *h2_message_write(struct hpack_encoder *encoder, uint8_t *at, const struct message *message,
+                          const struct h2_message_style *style)
+{
+    bool trailers = style->trailers;
     at = hpack_encode_start(encoder, at);
     if (!trailers) {
         if (message->kind == MESSAGE_REQUEST) {
@@ -441,6 +468,9 @@ uint8_t *h2_message_write(struct hpack_encoder *encoder, uint8_t *at, const stru
         if (!skipped(field)) {
             at = hpack_encode_field(encoder, at, field);
         }
+    }
+    if (tells_spelling(message, style)) {
+        at = write_spelling(encoder, at, message, trailers);
     }
     if (trailers) {
         return at;

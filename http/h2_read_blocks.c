@@ -20,7 +20,8 @@ static struct message *message_of(struct h2 *h2)
 static struct h2_message_rules rules_of(const struct h2 *h2)
 {
     return (struct h2_message_rules){.max_headers = h2->options->max_headers,
-                                     .connect_protocol = h2->options->enable_connect_protocol};
+                                     .connect_protocol = h2->options->enable_connect_protocol,
+                                     .spelling = h2->options->peer_frames};
 }
 
 static enum h2_next tell_message(struct h2 *h2, const struct h2_stream *stream,

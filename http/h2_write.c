@@ -88,10 +88,10 @@ static void write_reset(struct h2 *h2, struct buf *out, struct h2_stream *stream
 
 /* A block that may be larger than a frame: HEADERS and CONTINUATION. */
 static void write_large_block(struct h2 *h2, struct buf *out, uint32_t id, uint8_t flags,
-                              const struct message *message, bool trailers)
+                              const struct message *message, const struct h2_message_style *style)
 {
-    uint8_t *block = mem_raw(h2_message_bound(message));
-    uint8_t *end = h2_message_write(&h2->encoder, block, message, trailers);
+    uint8_t *block = mem_raw(h2_message_bound(message, style));
+    uint8_t *end = h2_message_write(&h2->encoder, block, message, style);
     struct slice rest = slice_of(block, (size_t)(end - block));
     enum h2_frame_type type = H2_FRAME_HEADERS;
     do {
@@ -112,14 +112,16 @@ static void write_block(struct h2 *h2, struct buf *out, uint32_t id, const struc
                         bool trailers, bool end)
 {
     uint8_t flags = end ? H2_FLAG_END_STREAM : 0;
-    size_t bound = H2_FRAME_HEAD_BYTES + h2_message_bound(message);
+    const struct h2_message_style style = {.trailers = trailers,
+                                           .spelling = h2->options->peer_frames};
+    size_t bound = H2_FRAME_HEAD_BYTES + h2_message_bound(message, &style);
     if (bound > H2_FRAME_MAX) {
-        write_large_block(h2, out, id, flags, message, trailers);
+        write_large_block(h2, out, id, flags, message, &style);
         return;
     }
     uint8_t *head = buf_reserve(out, bound).at;
     uint8_t *from = head + H2_FRAME_HEAD_BYTES;
-    uint8_t *to = h2_message_write(&h2->encoder, from, message, trailers);
+    uint8_t *to = h2_message_write(&h2->encoder, from, message, &style);
     (void)h2_frame_write(head, (uint32_t)(to - from), H2_FRAME_HEADERS,
                          (uint8_t)(flags | H2_FLAG_END_HEADERS), id);
     buf_commit(out, (size_t)(to - head));

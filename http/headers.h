@@ -70,6 +70,7 @@ struct header {
     uint8_t id;    /* enum header_id */
     bool dropped;  /* removed: skipped by every reader and writer */
     bool no_index; /* HTTP/2: not to be indexed by HPACK (ids, credentials) */
+    bool spelled;  /* HTTP/2: the name is as an HTTP/1 sender spelled it (h2_case.h) */
 };
 
 #define HEADERS_MAX 128 /* fields of one head that a codec hands up; the option lowers it (100) */

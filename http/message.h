@@ -19,9 +19,18 @@ enum message_kind { MESSAGE_REQUEST, MESSAGE_RESPONSE };
 /* The version in which the message came; a writer uses its own. */
 enum message_version { MESSAGE_HTTP_1_0, MESSAGE_HTTP_1_1, MESSAGE_HTTP_2 };
 
+/* Of names that came over HTTP/2 in lower case, but for fields that are `spelled`: whether an
+ * HTTP/1 sender stands behind it, and how it wrote them (h2_case.h). */
+enum message_spelling {
+    MESSAGE_SPELLING_NONE, /* HTTP/2 behind HTTP/2: HTTP/1 is written Title-Case */
+    MESSAGE_SPELLING_TITLE,
+    MESSAGE_SPELLING_LOWER
+};
+
 struct message {
     enum message_kind kind;
     enum message_version version;
+    enum message_spelling spelling; /* HTTP/2 only */
     /* Request. */
     struct slice method;
     struct slice scheme;    /* "http" where the request did not say */
@@ -49,6 +58,12 @@ struct message {
 /* A copy whose bytes live in the arena; room for `extra` more header fields. */
 void message_copy(struct message *to, struct arena *arena, const struct message *from,
                   unsigned extra);
+
+/* Whether its sender spoke HTTP/2: ours, or the one behind a sidecar. */
+static inline bool message_spoke_http2(const struct message *message)
+{
+    return message->version == MESSAGE_HTTP_2 && message->spelling == MESSAGE_SPELLING_NONE;
+}
 
 static inline bool message_is_informational(const struct message *message)
 {

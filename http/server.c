@@ -205,7 +205,7 @@ static void look_at_traffic(struct http_conn *conn)
         conn->in_us = now;
         conn->pinged = false;
     }
-    if (buf_empty(&conn->channel.out)) {
+    if (!channel_unsent(&conn->channel)) {
         conn->out_us = 0;
     } else if (conn->channel.bytes_out != conn->bytes_out || conn->out_us == 0) {
         conn->bytes_out = conn->channel.bytes_out;
@@ -402,7 +402,7 @@ static void run_open(struct http_conn *conn)
         close_conn(conn, false);
         return;
     }
-    if (step == CHANNEL_EOF && (!list_empty(&conn->calls) || buf_empty(&channel->out))) {
+    if (step == CHANNEL_EOF && (!list_empty(&conn->calls) || !channel_unsent(channel))) {
         close_conn(conn, false); /* who leaves does not wait for answers */
         return;
     }

@@ -244,15 +244,14 @@ static UPSTREAM(HttpProtocolOptions__ExplicitHttpConfig) *
     return config;
 }
 
-/* Which HTTP a server is spoken to in. Where nobody declared it: as the client speaks, but to the
- * own application, behind a hop that is always HTTP/2, HTTP/1. */
+/* Which HTTP a server is spoken to in. Where nobody declared it: as the client speaks, which the
+ * hop between sidecars, that is always HTTP/2, passes on. */
 static void http_options(struct arena *arena, CLUSTER(Cluster) * cluster,
-                         enum model_protocol protocol, const struct connection_pool *pool,
-                         bool inbound)
+                         enum model_protocol protocol, const struct connection_pool *pool)
 {
     UPSTREAM(HttpProtocolOptions) *options =
         MESSAGE(arena, envoy__extensions__upstreams__http__v3__http_protocol_options);
-    if (protocol == MODEL_PROTOCOL_AUTO && !inbound) {
+    if (protocol == MODEL_PROTOCOL_AUTO) {
         UPSTREAM(HttpProtocolOptions__UseDownstreamHttpConfig) *config = MESSAGE(
             arena,
             envoy__extensions__upstreams__http__v3__http_protocol_options__use_downstream_http_config);
@@ -453,7 +452,7 @@ static void cluster_policy(struct arena *arena, CLUSTER(Cluster) * cluster,
     }
     balance(arena, cluster, settings->load_balancer, form);
     cluster->circuit_breakers = make_breakers(arena, pool, BREAKER_DEFAULT);
-    http_options(arena, cluster, protocol, pool, false);
+    http_options(arena, cluster, protocol, pool);
     keepalive(arena, cluster, pool);
     /* Never to endpoints that are known to be broken, unless minHealthPercent says so (Istio). */
     cluster->common_lb_config =
@@ -541,7 +540,7 @@ static CLUSTER(Cluster) *
         arena, name, CLUSTER_IS(CLUSTER__DISCOVERY_TYPE__ORIGINAL_DST), CONNECT_MESH_US);
     cluster->lb_policy = CLUSTER_IS(CLUSTER__LB_POLICY__CLUSTER_PROVIDED);
     cluster->circuit_breakers = make_breakers(arena, NULL, UINT32_MAX);
-    http_options(arena, cluster, protocol, NULL, true);
+    http_options(arena, cluster, protocol, NULL);
     CORE(BindConfig) *bind = MESSAGE(arena, envoy__config__core__v3__bind_config);
     bind->source_address = pb_address(arena, "127.0.0.6", 0)->socket_address;
     CORE(ExtraSourceAddress) *extra = MESSAGE(arena, envoy__config__core__v3__extra_source_address);
@@ -579,7 +578,7 @@ CLUSTER(Cluster) * make_fixed_cluster(struct translation *t, const char *name)
             arena, name, CLUSTER_IS(CLUSTER__DISCOVERY_TYPE__ORIGINAL_DST), CONNECT_OUTSIDE_US);
         cluster->lb_policy = CLUSTER_IS(CLUSTER__LB_POLICY__CLUSTER_PROVIDED);
         cluster->circuit_breakers = make_breakers(arena, NULL, UINT32_MAX);
-        http_options(arena, cluster, MODEL_PROTOCOL_AUTO, NULL, false);
+        http_options(arena, cluster, MODEL_PROTOCOL_AUTO, NULL);
         return cluster;
     }
     if (strcmp(name, "BlackHoleCluster") == 0) {

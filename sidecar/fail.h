@@ -55,6 +55,8 @@ enum fail_cause {
       "a tunnel asks for another port than its connection's")                                      \
     X(UPGRADE_DENIED, LOCAL, 403, 7, "", "http_upgrade_failed", true,                              \
       "an upgrade that is not configured")                                                         \
+    X(UPGRADE_UNKNOWN, LOCAL, 502, 14, "", "http_upgrade_failed", true,                            \
+      "the endpoint takes no upgrade over HTTP/2 (RFC 8441)")                                      \
     X(CONNECT_REFUSED, CONNECT, 503, 14, "UF", "connection_refused", true,                         \
       "the endpoint refused the connection")                                                       \
     X(CONNECT_TIMEOUT, CONNECT, 503, 14, "UF", "connection_timeout", true,                         \

@@ -38,6 +38,7 @@ struct intake {
     uint64_t begun_us;
     uint8_t *first; /* bytes that were read; null: none */
     uint32_t first_len;
+    bool http2; /* they are HTTP/2's preface */
     bool peer_closed;
     bool done;
 };
@@ -84,6 +85,34 @@ static struct worker *worker_of(const struct intake *intake)
     return intake->listener->worker;
 }
 
+/* Reads what is there into `first`. False when the connection is gone. */
+static bool read_first(struct intake *intake)
+{
+    struct span span = loop_recv_span(worker_of(intake)->loop);
+    size_t room = FIRST_BYTES_MAX - intake->first_len;
+    size_t got = 0;
+    if ((intake->net->ready & NET_READ) == 0 || room == 0) {
+        return true;
+    }
+    switch (
+        net_recv(intake->net, (struct span){span.at, room < span.len ? room : span.len}, &got)) {
+    case IO_OK:
+        break;
+    case IO_AGAIN:
+        return true;
+    case IO_EOF:
+        intake->peer_closed = true;
+        net_want(intake->net, 0);
+        return intake->first_len > 0;
+    case IO_RESET:
+        return false;
+    }
+    intake->first = mem_resize(intake->first, intake->first_len + got);
+    (void)memcpy(intake->first + intake->first_len, span.at, got);
+    intake->first_len += (uint32_t)got;
+    return true;
+}
+
 /* ---- handing over ---- */
 
 static void serve(struct intake *intake, struct codec *codec)
@@ -99,6 +128,13 @@ static void serve(struct intake *intake, struct codec *codec)
     end(intake);
 }
 
+/* Prior knowledge (RFC 9113 3.3), where the chain does not say that HTTP/1 is all that it takes. */
+static bool may_be_h2c(const struct intake *intake)
+{
+    return intake->http2 && intake->chain->tls == NULL &&
+           intake->chain->http->codec == CODEC_CHOICE_AUTO;
+}
+
 static void serve_chain(struct intake *intake)
 {
     struct worker *worker = worker_of(intake);
@@ -106,14 +142,14 @@ static void serve_chain(struct intake *intake)
     if (intake->chain->kind == CHAIN_TCP) {
         serve(intake, codec_raw_new());
     } else if (alpn_codec_of(alpn) == ALPN_HTTP2 ||
-               intake->chain->http->codec == CODEC_CHOICE_HTTP2) {
+               intake->chain->http->codec == CODEC_CHOICE_HTTP2 || may_be_h2c(intake)) {
         serve(intake, worker_h2(worker, CODEC_SERVER, alpn));
     } else {
         serve(intake, h1_server_new(&worker->h1_limits, worker->h1));
     }
 }
 
-/* ---- TLS that ends here ---- */
+/* ---- TLS that ends here, or none ---- */
 
 static void run_handshake(struct intake *intake)
 {
@@ -134,13 +170,57 @@ static void run_handshake(struct intake *intake)
     refuse(intake);
 }
 
+static void serve_plain(struct intake *intake)
+{
+    net_want(intake->net, NET_READ);
+    intake->conn = conn_plain(&intake->net, slice_of(intake->first, intake->first_len));
+    serve_chain(intake);
+}
+
+/* Nobody looked at the first bytes, and the chain takes HTTP/1 and HTTP/2. */
+static bool is_undecided(const struct intake *intake)
+{
+    return intake->chain->kind == CHAIN_HTTP && !intake->listener->config->inspect_http &&
+           intake->chain->http->codec == CODEC_CHOICE_AUTO;
+}
+
+/* One byte is mostly enough. Who is silent is left to HTTP/1 after a while, which has its own
+ * limits for that. */
+static void run_preface(struct intake *intake)
+{
+    if (!read_first(intake)) {
+        refuse(intake);
+        return;
+    }
+    enum detected preface = detect_preface(slice_of(intake->first, intake->first_len));
+    intake->http2 = preface == DETECTED_HTTP2;
+    if (preface != DETECTED_MORE || intake->peer_closed ||
+        timer_due(&intake->timer, worker_of(intake)->loop)) {
+        timer_clear(&intake->timer);
+        serve_plain(intake);
+    }
+}
+
+static void begin_preface(struct intake *intake)
+{
+    struct worker *worker = worker_of(intake);
+    uint64_t idle_us = intake->chain->http->idle_us;
+    uint64_t wait_us = worker->settings->head_timeout_us;
+    wait_us = idle_us != 0 && idle_us < wait_us ? idle_us : wait_us;
+    timer_set(worker->loop, &intake->timer, worker->loop->now_us + wait_us);
+    run_preface(intake);
+}
+
 static void begin_chain(struct intake *intake)
 {
     struct worker *worker = worker_of(intake);
     struct slice early = slice_of(intake->first, intake->first_len);
     if (intake->chain->tls == NULL) {
-        intake->conn = conn_plain(&intake->net, early);
-        serve_chain(intake);
+        if (is_undecided(intake)) {
+            begin_preface(intake);
+        } else {
+            serve_plain(intake);
+        }
         return;
     }
     uint64_t limit =
@@ -266,6 +346,7 @@ static void count_detection(const struct intake *intake, const struct seen *seen
 static void choose_chain(struct intake *intake, const struct seen *seen)
 {
     count_detection(intake, seen);
+    intake->http2 = seen->http2;
     intake->chain = find_chain(intake, seen);
     if (intake->chain == NULL || intake->chain->kind == CHAIN_QUARANTINED) {
         char text[ADDR_TEXT_MAX];
@@ -299,34 +380,6 @@ static void run_silent(struct intake *intake)
     }
 }
 
-/* Reads what is there into `first`. False when the connection is gone. */
-static bool read_first(struct intake *intake)
-{
-    struct span span = loop_recv_span(worker_of(intake)->loop);
-    size_t room = FIRST_BYTES_MAX - intake->first_len;
-    size_t got = 0;
-    if ((intake->net->ready & NET_READ) == 0 || room == 0) {
-        return true;
-    }
-    switch (
-        net_recv(intake->net, (struct span){span.at, room < span.len ? room : span.len}, &got)) {
-    case IO_OK:
-        break;
-    case IO_AGAIN:
-        return true;
-    case IO_EOF:
-        intake->peer_closed = true;
-        net_want(intake->net, 0);
-        return intake->first_len > 0;
-    case IO_RESET:
-        return false;
-    }
-    intake->first = mem_resize(intake->first, intake->first_len + got);
-    (void)memcpy(intake->first + intake->first_len, span.at, got);
-    intake->first_len += (uint32_t)got;
-    return true;
-}
-
 static void run_first(struct intake *intake)
 {
     struct seen seen = {.decided = false};
@@ -353,7 +406,9 @@ static void run(struct task *task)
     if (intake->done) {
         return;
     }
-    if (intake->conn == NULL) {
+    if (intake->conn == NULL && intake->chain != NULL) {
+        run_preface(intake);
+    } else if (intake->conn == NULL) {
         run_first(intake);
     } else if (timer_due(&intake->timer, worker_of(intake)->loop)) {
         refuse(intake);

@@ -1,10 +1,12 @@
 #include "sidecar/exchange/attempt.h"
 
+#include "http/h2.h"
 #include "http/raw.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/record.h"
 #include "sidecar/exchange/report.h"
 #include "sidecar/exchange/server.h"
+#include "sidecar/exchange/websocket.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/dial.h"
 #include "sidecar/upstream/lb.h"
@@ -157,9 +159,27 @@ static void name_endpoint(struct exchange *exchange)
         arena_dup(&exchange->arena, slice_of_text(addr_format(addr, text)));
 }
 
+/* Over HTTP/2 an upgrade waits until the peer has said whether it takes one (RFC 8441 3). False:
+ * not yet, or never. */
+static bool peer_takes_upgrade(struct attempt *attempt, const struct message *request)
+{
+    const struct codec *codec = attempt->up.channel->codec;
+    if (request->protocol.len == 0 || !codec->ops->multiplexes ||
+        h2_peer_takes_connect_protocol(codec)) {
+        return true;
+    }
+    if (h2_heard_settings(codec)) {
+        fail_with(attempt, FAIL_UPGRADE_UNKNOWN);
+    }
+    return false;
+}
+
 static void send_head(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
+    if (!peer_takes_upgrade(attempt, &exchange->request)) {
+        return;
+    }
     struct stream *down = &exchange->down;
     bool nothing_follows = down->in_end && buf_empty(&down->in) && down->trailers == NULL &&
                            buf_empty(&exchange->resend);
@@ -172,6 +192,9 @@ static void send_head(struct exchange *exchange)
     }
     if (exchange->service->http == NULL) {
         name_endpoint(exchange);
+    }
+    if (!attempt->up.channel->codec->ops->multiplexes) {
+        websocket_key_for_server(exchange);
     }
     stream_write_head(&attempt->up, &exchange->request, end);
     record_span(exchange, RECORD_SPAN_SENT);

@@ -15,6 +15,7 @@
 #include "sidecar/exchange/report.h"
 #include "sidecar/exchange/rewrite.h"
 #include "sidecar/exchange/server.h"
+#include "sidecar/exchange/websocket.h"
 #include "sidecar/resilience/retry.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/peer_link.h"
@@ -363,6 +364,7 @@ static void send_answer_head(struct exchange *x)
         stream_become_tunnel(&attempt->up);
     }
     rewrite_answer(x);
+    websocket_answer_for_client(x);
     bool end = !x->tunnel && attempt->up.in_end && buf_empty(&attempt->up.in) &&
                attempt->up.trailers == NULL;
     end = end || (!x->answer->has_body && !x->tunnel);

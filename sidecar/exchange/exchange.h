@@ -93,6 +93,7 @@ struct exchange {
     bool tunnel;              /* both directions are bytes: upgrade, CONNECT, opaque TCP */
     bool head_sent;           /* the final head went down */
     bool grpc;
+    bool websocket_key_made; /* the client sent none, because it speaks HTTP/2 */
     bool reported;
     bool up_ended;      /* the request's end went upstream */
     bool down_ended;    /* the answer's end went down */

@@ -117,6 +117,7 @@ enum pool_protocol dial_protocol(const struct endpoint *endpoint, const struct m
     case CLUSTER_PROTOCOL_HTTP2:
         return POOL_HTTP2;
     case CLUSTER_PROTOCOL_DOWNSTREAM:
+        return message_spoke_http2(request) ? POOL_HTTP2 : POOL_HTTP1;
     case CLUSTER_PROTOCOL_HTTP1:
     case CLUSTER_PROTOCOL_ALPN:
         break;
