@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "xds/field.h"
+
 enum wire_type { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_LENGTH = 2, WIRE_32 = 5 };
 
 /* One field of the path from the outermost message to here; lives on the stack. */
@@ -162,36 +164,6 @@ static enum wire_type wire_type_of(ProtobufCType type)
     case PROTOBUF_C_TYPE_BYTES:
     case PROTOBUF_C_TYPE_MESSAGE:
         return WIRE_LENGTH;
-    }
-    check_failed("the field has a type", __FILE__, __LINE__);
-}
-
-static size_t size_of(const ProtobufCFieldDescriptor *field)
-{
-    switch (field->type) {
-    case PROTOBUF_C_TYPE_INT32:
-    case PROTOBUF_C_TYPE_SINT32:
-    case PROTOBUF_C_TYPE_SFIXED32:
-    case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32:
-    case PROTOBUF_C_TYPE_FLOAT:
-    case PROTOBUF_C_TYPE_ENUM:
-        return 4;
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return 8;
-    case PROTOBUF_C_TYPE_BOOL:
-        return sizeof(protobuf_c_boolean);
-    case PROTOBUF_C_TYPE_STRING:
-        return sizeof(char *);
-    case PROTOBUF_C_TYPE_BYTES:
-        return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return sizeof(ProtobufCMessage *);
     }
     check_failed("the field has a type", __FILE__, __LINE__);
 }
@@ -366,7 +338,8 @@ static bool append(struct decoder *decoder, ProtobufCMessage *message,
     uint8_t *array = NULL;
     (void)memcpy(&array, member(message, field->offset), sizeof array);
     frame->index = *count;
-    if (!put_value(decoder, field, wire, array + *count * size_of(field), false, depth, frame)) {
+    if (!put_value(decoder, field, wire, array + *count * field_bytes(field->type), false, depth,
+                   frame)) {
         return false;
     }
     (*count)++;
@@ -455,7 +428,7 @@ static bool make_room(struct decoder *decoder, ProtobufCMessage *message, const 
         size_t wanted = *count;
         if (wanted > filled) {
             struct frame frame = {.outer = outer, .field = field, .index = wanted - 1};
-            size_t bytes = wanted * size_of(field);
+            size_t bytes = wanted * field_bytes(field->type);
             if (!charge(decoder, &frame, bytes)) {
                 return false;
             }
@@ -463,7 +436,7 @@ static bool make_room(struct decoder *decoder, ProtobufCMessage *message, const 
             if (filled > 0) {
                 uint8_t *old = NULL;
                 (void)memcpy(&old, member(message, field->offset), sizeof old);
-                (void)memcpy(array, old, filled * size_of(field));
+                (void)memcpy(array, old, filled * field_bytes(field->type));
             }
             (void)memcpy(member(message, field->offset), &array, sizeof(uint8_t *));
         }

@@ -19,6 +19,7 @@
 #include "google/protobuf/wrappers.pb-c.h"
 
 #include "xds/decode.h"
+#include "xds/field.h"
 #include "xds/json_text.h"
 #include "xds/types.h"
 
@@ -174,36 +175,6 @@ static ProtobufCMessage *message_new(struct arena *arena, const ProtobufCMessage
     ProtobufCMessage *message = arena_alloc(arena, type->sizeof_message);
     protobuf_c_message_init(type, message);
     return message;
-}
-
-static size_t size_of(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_INT32:
-    case PROTOBUF_C_TYPE_SINT32:
-    case PROTOBUF_C_TYPE_SFIXED32:
-    case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32:
-    case PROTOBUF_C_TYPE_FLOAT:
-    case PROTOBUF_C_TYPE_ENUM:
-        return 4;
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return 8;
-    case PROTOBUF_C_TYPE_BOOL:
-        return sizeof(protobuf_c_boolean);
-    case PROTOBUF_C_TYPE_STRING:
-        return sizeof(char *);
-    case PROTOBUF_C_TYPE_BYTES:
-        return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return sizeof(ProtobufCMessage *);
-    }
-    check_failed("the field has a type", __FILE__, __LINE__);
 }
 
 /* ---- reading ---- */
@@ -414,7 +385,8 @@ static bool read_value(struct reader *reader, const ProtobufCFieldDescriptor *fi
 static uint8_t *array_new(struct reader *reader, ProtobufCMessage *message,
                           const ProtobufCFieldDescriptor *field, size_t count)
 {
-    uint8_t *array = count > 0 ? arena_alloc(reader->arena, count * size_of(field->type)) : NULL;
+    uint8_t *array =
+        count > 0 ? arena_alloc(reader->arena, count * field_bytes(field->type)) : NULL;
     (void)memcpy(place(message, field->offset), &array, sizeof(uint8_t *));
     (void)memcpy(place(message, field->quantifier_offset), &count, sizeof count);
     return array;
@@ -431,8 +403,8 @@ static bool read_array(struct reader *reader, ProtobufCMessage *message,
     uint8_t *array = array_new(reader, message, field, count);
     for (size_t i = 0; i < count; i++) {
         struct step at = {.outer = step, .index = i};
-        if (!read_value(reader, field, json_array_get(value, i), array + i * size_of(field->type),
-                        &at)) {
+        if (!read_value(reader, field, json_array_get(value, i),
+                        array + i * field_bytes(field->type), &at)) {
             return false;
         }
     }
@@ -690,7 +662,7 @@ static json_t *write_repeated(struct writer *writer, const ProtobufCFieldDescrip
     bool map = is_map(field);
     json_t *list = owned(map ? json_object() : json_array());
     for (size_t i = 0; i < count; i++) {
-        const uint8_t *from = array + i * size_of(field->type);
+        const uint8_t *from = array + i * field_bytes(field->type);
         if (!map) {
             append(list, write_value(writer, field, from));
             continue;
@@ -720,7 +692,7 @@ static bool is_default(const ProtobufCFieldDescriptor *field, const uint8_t *fro
         (void)memcpy(&len, from + offsetof(ProtobufCBinaryData, len), sizeof len);
         return len == 0;
     }
-    return memcmp(from, zero, size_of(field->type)) == 0;
+    return memcmp(from, zero, field_bytes(field->type)) == 0;
 }
 
 static bool is_secret(const ProtobufCMessageDescriptor *type, const ProtobufCFieldDescriptor *field)
