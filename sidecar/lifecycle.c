@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/spiffe.h"
 #include "base/yaml.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/admin/admin.h"
@@ -257,8 +258,18 @@ static bool apply_bootstrap(struct sidecar *sidecar, struct error *err)
 
 /* ---- observation ---- */
 
+/* What our certificate will say, into `text`; empty where there will be none. */
+static struct slice own_identity(const struct sidecar *sidecar, char text[SPIFFE_TEXT_MAX + 1])
+{
+    struct slice account = slice_of_text(sidecar->options.service_account); /* NS/SA */
+    struct spiffe_id id = {.trust_domain = slice_of_text(sidecar->options.trust_domain),
+                           .namespace = slice_cut(&account, '/'),
+                           .account = account};
+    return slice_of(text, account.len > 0 ? spiffe_format(&id, text) : 0);
+}
+
 /* Our own labels: as far as --workload, or else the bootstrap's node, tells. */
-static struct stats_workload own_workload(const struct sidecar *sidecar)
+static struct stats_workload own_workload(const struct sidecar *sidecar, struct slice identity)
 {
     struct slice name = slice_of_text(sidecar->options.workload); /* NS/NAME */
     struct slice namespace = {NULL, 0};
@@ -274,6 +285,7 @@ static struct stats_workload own_workload(const struct sidecar *sidecar)
     }
     return (struct stats_workload){.name = name,
                                    .namespace = namespace,
+                                   .principal = identity,
                                    .app = service,
                                    .canonical_service = service,
                                    .canonical_revision = SLICE("latest")};
@@ -281,7 +293,8 @@ static struct stats_workload own_workload(const struct sidecar *sidecar)
 
 static void start_counting(struct sidecar *sidecar, uint64_t seed)
 {
-    struct stats_workload self = own_workload(sidecar);
+    char identity[SPIFFE_TEXT_MAX + 1];
+    struct stats_workload self = own_workload(sidecar, own_identity(sidecar, identity));
     sidecar->stats = stats_new(&self, STATS_SERIES_MAX, seed);
     for (unsigned i = 0; i < sidecar->worker_count; i++) {
         struct worker *worker = &sidecar->workers[i].worker;

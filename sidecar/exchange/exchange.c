@@ -378,7 +378,7 @@ static void send_answer_head(struct exchange *x)
     x->head_us = x->worker->loop->now_us;
     x->idle_at_us = 0;
     record_span(x, RECORD_SPAN_ANSWERED);
-    if (x->service->http == NULL) {
+    if (exchange_is_opaque(x)) {
         report_opened(x);
     }
 }
@@ -480,6 +480,7 @@ static enum result relay_upstream(struct exchange *x)
                 (x->up_ended || x->down_ended) != half;
     if (x->tunnel && news) {
         watch_tunnel(x);
+        report_moved(x);
     }
     if (x->down_ended && (x->up_ended || !x->tunnel)) {
         return discard_upload(x);
@@ -779,6 +780,12 @@ static void run(struct task *task)
         }
     }
     check_set_running(0);
+}
+
+bool exchange_is_opaque(const struct exchange *x)
+{
+    bool from_sidecar = x->service->direction == LISTENER_INBOUND && x->server->tunnel_port != 0;
+    return x->service->http == NULL || (from_sidecar && x->request.connect);
 }
 
 /* ---- beginnings ---- */

@@ -84,6 +84,9 @@ struct exchange {
     uint64_t head_us; /* the final head went down */
     uint64_t request_bytes;
     uint64_t answer_bytes;
+    uint64_t told_request_bytes; /* of these, of opaque connections: in the metrics already */
+    uint64_t told_answer_bytes;
+    uint64_t told_us;
     uint8_t bad;              /* enum codec_bad, with FAIL_REQUEST_BAD */
     uint16_t status;          /* sent to the client */
     bool replayable;          /* all of the body that went out is in `replay` */
@@ -107,6 +110,10 @@ void exchange_begin(struct server *server, const struct codec_event *ev);
 void exchange_begin_refused(struct server *server, uint32_t stream, enum codec_bad bad);
 /* Begins an opaque one on a raw downstream; its request is made up. */
 void exchange_begin_opaque(struct server *server);
+
+/* Whether it stands for a connection of bytes: one that speaks no protocol here, or one that a
+ * sidecar of ours brings as a stream. */
+bool exchange_is_opaque(const struct exchange *exchange) MUST_USE;
 
 /* Why nothing of it may go on: the one door to REPORT for what ends early. Once an exchange has
  * failed, later reasons are ignored. */

@@ -9,6 +9,11 @@
 #include "sidecar/observe/stats.h"
 #include "sidecar/worker.h"
 
+/* How much of an opaque connection may be missing in the metrics while it lasts, and for how long
+ * while bytes move. */
+#define TELL_BYTES (1024U * 1024)
+#define TELL_US    5000000U
+
 void report_attempt(struct exchange *x)
 {
     struct stats_worker *stats = x->worker->stats;
@@ -66,7 +71,7 @@ static const struct endpoint *endpoint_of(const struct exchange *x)
 static struct stats_key key_of(const struct exchange *x)
 {
     const struct endpoint *endpoint = endpoint_of(x);
-    bool opaque = x->service->http == NULL;
+    bool opaque = exchange_is_opaque(x);
     struct stats_key key = {
         .cluster = x->cluster != NULL ? x->cluster->stats_hash : 0,
         .peer = x->server->peer_hash,
@@ -106,6 +111,34 @@ void report_opened(struct exchange *x)
     struct stats_key key = key_of(x);
     struct stats_names names = names_of(x);
     stats_opened(x->worker->stats, &key, &names, x->worker->loop->now_us);
+    x->told_us = x->worker->loop->now_us;
+}
+
+/* What moved since it was last told, which it is with this. */
+static struct stats_amounts amounts_of(struct exchange *x)
+{
+    uint64_t now_us = x->worker->loop->now_us;
+    struct stats_amounts amounts = {.duration_us = now_us - x->begun_us,
+                                    .request_bytes = x->request_bytes - x->told_request_bytes,
+                                    .answer_bytes = x->answer_bytes - x->told_answer_bytes};
+    x->told_request_bytes = x->request_bytes;
+    x->told_answer_bytes = x->answer_bytes;
+    x->told_us = now_us;
+    return amounts;
+}
+
+void report_moved(struct exchange *x)
+{
+    uint64_t now_us = x->worker->loop->now_us;
+    uint64_t untold =
+        x->request_bytes + x->answer_bytes - x->told_request_bytes - x->told_answer_bytes;
+    if (!exchange_is_opaque(x) || (untold < TELL_BYTES && now_us < x->told_us + TELL_US)) {
+        return;
+    }
+    struct stats_key key = key_of(x);
+    struct stats_names names = names_of(x);
+    struct stats_amounts amounts = amounts_of(x);
+    stats_moved(x->worker->stats, &key, &names, &amounts, now_us);
 }
 
 /* HTTP/1 has room for trailers behind a chunked body only (RFC 9112 7.1.2). */
@@ -123,9 +156,10 @@ static void count(struct exchange *x)
     uint64_t now_us = x->worker->loop->now_us;
     struct stats_key key = key_of(x);
     struct stats_names names = names_of(x);
-    struct stats_amounts amounts = {.duration_us = now_us - x->begun_us,
-                                    .request_bytes = x->request_bytes,
-                                    .answer_bytes = x->answer_bytes};
+    struct stats_amounts amounts = amounts_of(x);
+    if (key.protocol == STATS_TCP && !x->head_sent) {
+        stats_opened(stats, &key, &names, now_us); /* in vain, but none closes that did not open */
+    }
     stats_ended(stats, &key, &names, &amounts, now_us);
     if (x->fail != FAIL_NONE) {
         stats_count_by(stats, STAT_FAILURES, x->fail, fail_name(x->fail));

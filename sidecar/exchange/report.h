@@ -11,5 +11,7 @@ void report_attempt(struct exchange *exchange);
 void report_verdict(struct exchange *exchange, const struct retry_verdict *verdict);
 /* An opaque connection reached its endpoint. */
 void report_opened(struct exchange *exchange);
+/* Bytes of a tunnel moved: they are counted now and then, not only at its end. */
+void report_moved(struct exchange *exchange);
 /* The end; once for each exchange, while its attempt still stands. */
 void report_exchange(struct exchange *exchange);

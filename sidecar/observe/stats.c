@@ -361,18 +361,23 @@ static const char *const protocol_names[] = {"http", "grpc", "tcp"};
 static void resolve(struct stats_worker *worker, const struct stats_key *key,
                     const struct stats_names *names, struct metric metric[4])
 {
-    const struct stats_workload *self = &worker->stats->self;
+    struct stats_workload self = worker->stats->self;
     struct stats_workload other = {.name = {NULL, 0}};
     struct stats_service service;
     if (key->inbound) {
         other = names->peer_says != NULL ? *names->peer_says : stats_workload_of_peer(names->peer);
         other.principal = names->peer; /* proven, not said */
-        service = own_service(self);
+        service = own_service(&self);
     } else {
         if (names->endpoint != NULL) {
             other = stats_workload_of_endpoint(names->endpoint);
         }
         service = stats_service_of_cluster(names->cluster);
+    }
+    bool proven = key->inbound ? names->peer.len > 0
+                               : names->endpoint != NULL && names->endpoint->identity.len > 0;
+    if (!proven) {
+        self.principal = (struct slice){NULL, 0}; /* nobody was shown a certificate */
     }
     char code[8];
     char grpc[8] = "";
@@ -383,8 +388,8 @@ static void resolve(struct stats_worker *worker, const struct stats_key *key,
     }
     struct slice values[LABEL_HTTP_END];
     values[LABEL_REPORTER] = key->inbound ? SLICE("destination") : SLICE("source");
-    put_workload(&values[LABEL_SOURCE], key->inbound ? &other : self);
-    put_workload(&values[LABEL_DESTINATION], key->inbound ? self : &other);
+    put_workload(&values[LABEL_SOURCE], key->inbound ? &other : &self);
+    put_workload(&values[LABEL_DESTINATION], key->inbound ? &self : &other);
     values[LABEL_SERVICE] = either(service.host, SLICE("unknown"));
     values[LABEL_SERVICE_NAME] = either(service.name, SLICE("unknown"));
     values[LABEL_SERVICE_NAMESPACE] = either(service.namespace, SLICE("unknown"));
@@ -478,6 +483,23 @@ void stats_worker_sweep(struct stats_worker *worker, uint64_t now_us)
     mem_free(old);
 }
 
+static void add_bytes(struct stats_worker *worker, const struct metric tcp[4],
+                      const struct stats_amounts *amounts)
+{
+    metrics_add(worker->shard, tcp[2], amounts->answer_bytes);
+    metrics_add(worker->shard, tcp[3], amounts->request_bytes);
+}
+
+void stats_moved(struct stats_worker *worker, const struct stats_key *key,
+                 const struct stats_names *names, const struct stats_amounts *amounts,
+                 uint64_t now_us)
+{
+    CHECK(key->protocol == STATS_TCP);
+    if (worker != NULL) {
+        add_bytes(worker, find(worker, key, names, now_us), amounts);
+    }
+}
+
 void stats_ended(struct stats_worker *worker, const struct stats_key *key,
                  const struct stats_names *names, const struct stats_amounts *amounts,
                  uint64_t now_us)
@@ -488,8 +510,7 @@ void stats_ended(struct stats_worker *worker, const struct stats_key *key,
     const struct metric *metric = find(worker, key, names, now_us);
     if (key->protocol == STATS_TCP) {
         metrics_add(worker->shard, metric[1], 1);
-        metrics_add(worker->shard, metric[2], amounts->answer_bytes);
-        metrics_add(worker->shard, metric[3], amounts->request_bytes);
+        add_bytes(worker, metric, amounts);
         return;
     }
     metrics_add(worker->shard, metric[0], 1);

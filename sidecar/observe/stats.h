@@ -30,7 +30,7 @@
     X(REQUEST_BYTES, "istio_request_bytes", HISTOGRAM, HTTP, SIZE, 1, "Bodies of requests")        \
     X(RESPONSE_BYTES, "istio_response_bytes", HISTOGRAM, HTTP, SIZE, 1, "Bodies of answers")       \
     X(TCP_OPENED, "istio_tcp_connections_opened_total", COUNTER, TCP, NONE, 1,                     \
-      "Opaque connections that reached an endpoint")                                               \
+      "Opaque connections that reached an endpoint, or ended without")                             \
     X(TCP_CLOSED, "istio_tcp_connections_closed_total", COUNTER, TCP, NONE, 1,                     \
       "Opaque connections that ended")                                                             \
     X(TCP_SENT, "istio_tcp_sent_bytes_total", COUNTER, TCP, NONE, 1,                               \
@@ -171,13 +171,18 @@ uint64_t stats_hash_text(struct slice text);
 uint64_t stats_hash_workload(const struct stats_workload *of);
 uint64_t stats_hash_endpoint(const struct endpoint_config *config);
 
-/* An HTTP or gRPC request ended, or (STATS_TCP) an opaque connection did. */
+/* An HTTP or gRPC request ended, or (STATS_TCP) an opaque connection did; of its bytes, those that
+ * stats_moved has not been told. */
 void stats_ended(struct stats_worker *worker, const struct stats_key *key,
                  const struct stats_names *names, const struct stats_amounts *amounts,
                  uint64_t now_us);
 /* An opaque connection reached its endpoint. */
 void stats_opened(struct stats_worker *worker, const struct stats_key *key,
                   const struct stats_names *names, uint64_t now_us);
+/* Bytes of an opaque connection that goes on. */
+void stats_moved(struct stats_worker *worker, const struct stats_key *key,
+                 const struct stats_names *names, const struct stats_amounts *amounts,
+                 uint64_t now_us);
 
 /* ---- names into labels; pure ---- */
 

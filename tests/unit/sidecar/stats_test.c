@@ -6,9 +6,11 @@
 #include "sidecar/observe/stats.h"
 #include "tests/support/unit.h"
 
-#define SECOND UINT64_C(1000000)
+#define SECOND  UINT64_C(1000000)
+#define SELF_ID "spiffe://cluster.local/ns/shop/sa/self"
 #define OTHER                                                                                      \
-    "source_workload=\"client\",source_workload_namespace=\"shop\",source_principal=\"unknown\","  \
+    "source_workload=\"client\",source_workload_namespace=\"shop\",source_principal=\"" SELF_ID    \
+    "\","                                                                                          \
     "source_app=\"client\",source_version=\"unknown\",source_canonical_service=\"client\","        \
     "source_canonical_revision=\"latest\""
 
@@ -37,6 +39,7 @@ static struct bed *bed_new(size_t max_series)
     struct bed *bed = NEW(struct bed);
     struct stats_workload self = {.name = SLICE("client"),
                                   .namespace = SLICE("shop"),
+                                  .principal = SLICE(SELF_ID),
                                   .app = SLICE("client"),
                                   .canonical_service = SLICE("client"),
                                   .canonical_revision = SLICE("latest")};
@@ -152,6 +155,11 @@ static void test_inbound_knows_the_peer(void **state)
              "source_workload_namespace=\"web\","
              "source_principal=\"spiffe://cluster.local/ns/web/sa/front\"");
     has(bed, "connection_security_policy=\"mutual_tls\"");
+    has(bed, "destination_principal=\"" SELF_ID "\"");
+    who.peer = (struct slice){NULL, 0};
+    key.peer = 0;
+    stats_ended(bed->worker, &key, &who, &amounts, SECOND);
+    has(bed, "destination_principal=\"unknown\""); /* who came without a certificate saw none */
     has(bed, "destination_workload=\"client\"");
     bed_free(bed);
 }
@@ -183,7 +191,11 @@ static void test_opaque_connection(void **state)
     struct stats_key key = outbound(0);
     key.protocol = STATS_TCP;
     stats_opened(bed->worker, &key, &names, SECOND);
-    struct stats_amounts amounts = {.request_bytes = 7, .answer_bytes = 9};
+    struct stats_amounts amounts = {.request_bytes = 70, .answer_bytes = 90};
+    stats_moved(bed->worker, &key, &names, &amounts, SECOND);
+    has(bed, "response_flags=\"-\",connection_security_policy=\"unknown\"} 90\n");
+    has(bed, "response_flags=\"-\",connection_security_policy=\"unknown\"} 70\n");
+    amounts = (struct stats_amounts){.request_bytes = 7, .answer_bytes = 9};
     key.fail = FAIL_UPSTREAM_CLOSED; /* ends under other flags than it began */
     stats_ended(bed->worker, &key, &names, &amounts, SECOND);
     has(bed,
