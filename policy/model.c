@@ -121,7 +121,8 @@ const struct model_service *model_find_service(const struct model *model, struct
     return NULL;
 }
 
-const struct model_service *model_find_vip(const struct model *model, const struct addr *addr)
+const struct model_service *model_find_vip(const struct model *model, const struct addr *addr,
+                                           size_t number)
 {
     size_t low = 0;
     size_t high = model->vip_count;
@@ -133,8 +134,11 @@ const struct model_service *model_find_vip(const struct model *model, const stru
             high = middle;
         }
     }
-    bool found = low < model->vip_count && addr_ip_eq(&model->vips[low].addr, addr);
-    return found ? model->vips[low].service : NULL;
+    if (number >= model->vip_count - low) {
+        return NULL;
+    }
+    const struct model_vip *vip = &model->vips[low + number];
+    return addr_ip_eq(&vip->addr, addr) ? vip->service : NULL;
 }
 
 static int place_compare(const struct model_workload *workload, const char *network,

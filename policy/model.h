@@ -102,8 +102,9 @@ const struct model_workload *const *model_get_workloads(const struct model *mode
 
 /* The service of a whole host name, in lower case; null when there is none. */
 const struct model_service *model_find_service(const struct model *model, struct slice host);
-/* The service that owns a cluster IP; the port of addr does not matter. */
-const struct model_service *model_find_vip(const struct model *model, const struct addr *addr);
+/* The services that have the address, the oldest first; null behind the last. */
+const struct model_service *model_find_vip(const struct model *model, const struct addr *addr,
+                                           size_t number);
 /* The workload at an address of a network that serves addr->port, else the only one at that
  * address; null when there is none, or several and none serves the port. */
 const struct model_workload *model_find_workload(const struct model *model, const char *network,

@@ -586,7 +586,7 @@ static int vip_compare(const void *left, const void *right)
     const struct model_vip *a = left;
     const struct model_vip *b = right;
     int order = model_addr_compare(&a->addr, &b->addr);
-    return order != 0 ? order : strcmp(a->service->host, b->service->host);
+    return order != 0 ? order : model_age_compare(a->service->object, b->service->object);
 }
 
 static int known_compare(const void *left, const void *right)

@@ -104,9 +104,31 @@ static void alias_give(struct arena *arena, const char *alias, const char *name,
     }
 }
 
-/* Other names of the same answer. */
-static void aliases_give(struct translation *t, const struct place *place, const char *name,
-                         struct translate_result *result)
+/* How many services have the address and the port; *first: the oldest of them. */
+static size_t sharing(struct translation *t, const struct addr *addr, uint32_t port,
+                      const struct model_service **first)
+{
+    const struct model_service *service;
+    size_t count = 0;
+    for (size_t i = 0; (service = model_find_vip(t->model, addr, i)) != NULL; i++) {
+        if (model_find_port(service, port) != NULL) {
+            *first = count == 0 ? service : *first;
+            count++;
+        }
+    }
+    return count;
+}
+
+static bool is_shared(struct translation *t, const struct addr *addr, uint32_t port)
+{
+    const struct model_service *first;
+    return sharing(t, addr, port, &first) > 1;
+}
+
+/* Other names of the same answer, and the addresses for which it holds. One that others have too is
+ * no name of this service alone. */
+static void names_give(struct translation *t, const struct place *place, const char *name,
+                       DESTINATION(Destination) * answer, struct translate_result *result)
 {
     struct arena *arena = t->arena;
     alias_give(
@@ -116,13 +138,16 @@ static void aliases_give(struct translation *t, const struct place *place, const
     for (size_t i = 0; i < place->service->address_count; i++) {
         struct addr addr = place->service->addrs[i];
         addr.port = (uint16_t)place->number;
+        if (is_shared(t, &addr, place->number)) {
+            continue;
+        }
+        cover_add(arena, answer, &addr, whole_prefix(&addr), place->number, place->number);
         alias_give(arena, destination_key_of_addr(arena, slice_of_text(t->node->network), &addr),
                    name, result);
     }
 }
 
-static DESTINATION(Destination) * service_answer(struct translation *t, const struct place *place,
-                                                 const char *name, struct translate_result *result)
+static DESTINATION(Destination) * service_answer(struct translation *t, const struct place *place)
 {
     struct arena *arena = t->arena;
     const struct model_service *service = place->service;
@@ -148,12 +173,38 @@ static DESTINATION(Destination) * service_answer(struct translation *t, const st
     for (size_t i = 0; i < clusters.count; i++) {
         cluster_give(t, answer, &clusters.at[i]);
     }
-    for (size_t i = 0; i < service->address_count; i++) {
-        cover_add(arena, answer, &service->addrs[i], whole_prefix(&service->addrs[i]),
-                  place->number, place->number);
-    }
     translation_uses(t, service->object);
-    aliases_give(t, place, name, result);
+    return answer;
+}
+
+/* The oldest service's answer, for bytes and for requests that name nobody; others by authority. */
+static DESTINATION(Destination) *
+    shared_answer(struct translation *t, const struct addr *addr, const struct model_service *first)
+{
+    struct place place = place_of(t, first->host, addr->port);
+    DESTINATION(Destination) *answer = service_answer(t, &place);
+    const struct model_service *service;
+    for (size_t i = 0; (service = model_find_vip(t->model, addr, i)) != NULL; i++) {
+        const struct model_port *port = model_find_port(service, addr->port);
+        if (port != NULL) {
+            translation_uses(t, service->object);
+            answer->by_authority = answer->by_authority || has_routes(port->protocol);
+            if (port->protocol != place.port->protocol) {
+                answer->protocol = DESTINATION_IS(PROTOCOL__AUTO);
+            }
+        }
+    }
+    cover_add(t->arena, answer, addr, whole_prefix(addr), addr->port, addr->port);
+    return answer;
+}
+
+static DESTINATION(Destination) * named_answer(struct translation *t, const char *host,
+                                               uint32_t port, const char *name,
+                                               struct translate_result *result)
+{
+    struct place place = place_of(t, host, port);
+    DESTINATION(Destination) *answer = service_answer(t, &place);
+    names_give(t, &place, name, answer, result);
     return answer;
 }
 
@@ -221,13 +272,16 @@ static DESTINATION(Destination) * addr_answer(struct translation *t, const char 
                                               const struct addr *addr, const char *name,
                                               struct translate_result *result)
 {
-    const struct model_service *service = model_find_vip(t->model, addr);
-    if (service != NULL && model_find_port(service, addr->port) != NULL) {
-        struct place place = place_of(t, service->host, addr->port);
-        return service_answer(t, &place, name, result);
+    const struct model_service *service = NULL;
+    size_t count = sharing(t, addr, addr->port, &service);
+    if (count > 1) {
+        return shared_answer(t, addr, service);
+    }
+    if (count == 1) {
+        return named_answer(t, service->host, addr->port, name, result);
     }
     const struct model_workload *workload = model_find_workload(t->model, network, addr);
-    if (service == NULL && workload != NULL) {
+    if (workload != NULL && model_find_vip(t->model, addr, 0) == NULL) {
         return workload_answer(t, workload, addr->port);
     }
     DESTINATION(Destination) *answer = outside_answer(t);
@@ -262,7 +316,7 @@ static DESTINATION(Destination) * host_answer(struct translation *t,
     const char *host = model_full_host(t->model, t->arena, key->host, t->node->namespace);
     struct place place = place_of(t, host, key->port);
     if (place.port != NULL) {
-        return service_answer(t, &place, name, result);
+        return named_answer(t, host, key->port, name, result);
     }
     /* A name of the mesh that is not there may appear: a negative answer, not a way out. */
     return place.service != NULL || in_mesh_domain(t, host) ? NULL : outside_answer(t);

@@ -153,11 +153,12 @@ static void conflicts_check(struct mesh_check *check)
 static void addresses_check(struct mesh_check *check, const struct model_service *service)
 {
     for (size_t i = 0; i < service->address_count; i++) {
-        const struct model_service *owner = model_find_vip(check->model, &service->addrs[i]);
+        const struct model_service *owner = model_find_vip(check->model, &service->addrs[i], 0);
         if (owner != NULL && owner != service) {
             note(check, POLICY_SEVERITY_WARNING, service->object, 0, "spec.clusterIP",
-                 "%s belongs to %s already, which answers for it", service->addresses[i],
-                 owner->object->id);
+                 "%s belongs to %s already: on a port of both requests go by their authority, and "
+                 "what names nobody goes there",
+                 service->addresses[i], owner->object->id);
         }
     }
 }

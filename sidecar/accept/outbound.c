@@ -264,7 +264,9 @@ static void begin_first(struct arrival *arrival)
 /* No answer in time, or too many wait: whoever speaks HTTP is told. */
 static void refuse(struct arrival *arrival)
 {
-    arrival->http = worker_of(arrival)->destinations->refusing;
+    struct destinations *destinations = worker_of(arrival)->destinations;
+    arrival->http = arrival->entry != NULL ? destinations_refusal(destinations, arrival->entry)
+                                           : destinations->refusing;
     service_ref(arrival->http);
     arrival->protocol = DESTINATION_AUTO;
     begin_first(arrival);

@@ -23,6 +23,9 @@ struct compile_options {
     /* The control plane is not ours: a filter chain with an extension that we do not have is
      * quarantined instead of refusing the whole listener. */
     bool quarantine;
+    /* The RouteConfiguration that a Destination names (route_config_name), encoded; empty: it has
+     * not come yet, and the destination is compiled without. */
+    struct slice routes;
 };
 
 /* One resource, compiled; frees as one. */

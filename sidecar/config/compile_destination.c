@@ -3,6 +3,7 @@
 #include "sidecar/config/compile_cluster.h"
 #include "sidecar/config/compile_endpoint.h"
 #include "sidecar/config/compile_route.h"
+#include "xds/decode.h"
 #include "xds/destination_key.h"
 
 #define DEST(type)    Pillion__Config__V1__Destination##type
@@ -133,6 +134,34 @@ static bool clusters_of(struct compiler *c, const DEST() * given, struct destina
 }
 
 /* One answer is complete: no route may name a cluster that is not in it. */
+static bool routes_fit(struct compiler *c, const char *field, const struct destination *out)
+{
+    for (uint32_t i = 0; i < out->routes->cluster_count; i++) {
+        if (find_cluster(out, out->routes->clusters[i]) == NULL) {
+            return compile_refuse(c, field, "names the cluster '%.*s', which is not among clusters",
+                                  SLICE_ARG(out->routes->clusters[i]));
+        }
+    }
+    return true;
+}
+
+/* Of another resource, which came by itself. */
+static bool named_routes(struct compiler *c, struct destination *out)
+{
+    struct error err = {.text = ""};
+    struct slice bytes = c->options->routes;
+    if (bytes.len == 0) {
+        return true;
+    }
+    const Envoy__Config__Route__V3__RouteConfiguration *given = decode_message(
+        c->scratch, &envoy__config__route__v3__route_configuration__descriptor, bytes, &err);
+    if (given == NULL) {
+        return compile_refuse(c, "route_config_name", "%.400s", err.text);
+    }
+    return COMPILE_IN(c, compile_routes(c, given, &out->routes), "route_config_name") &&
+           routes_fit(c, "route_config_name", out);
+}
+
 static bool routes_of(struct compiler *c, const DEST() * given, struct destination *out)
 {
     switch (given->routes_case) {
@@ -140,18 +169,11 @@ static bool routes_of(struct compiler *c, const DEST() * given, struct destinati
         if (!COMPILE_IN(c, compile_routes(c, given->route_config, &out->routes), "route_config")) {
             return false;
         }
-        for (uint32_t i = 0; i < out->routes->cluster_count; i++) {
-            if (find_cluster(out, out->routes->clusters[i]) == NULL) {
-                return compile_refuse(c, "route_config",
-                                      "names the cluster '%.*s', which is not "
-                                      "among clusters",
-                                      SLICE_ARG(out->routes->clusters[i]));
-            }
-        }
-        return true;
+        return routes_fit(c, "route_config", out);
     case DEST_IS(ROUTES_ROUTE_CONFIG_NAME):
         out->rds = compile_name(c, given->route_config_name);
-        return compile_required(c, "route_config_name", given->route_config_name);
+        return compile_required(c, "route_config_name", given->route_config_name) &&
+               named_routes(c, out);
     default:
         return true;
     }

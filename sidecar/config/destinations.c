@@ -7,8 +7,10 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "sidecar/config/destinations_choice.h"
 #include "sidecar/config/parcel.h"
 #include "sidecar/worker.h"
+#include "xds/destination_key.h"
 
 /* A slice where the language wants a constant. */
 #define TEXT(literal)                                                                              \
@@ -25,6 +27,8 @@ struct own_service {
     struct service service;
     struct tcp_config tcp;
     struct tcp_target target;
+    struct destinations *destinations; /* where other services are asked for */
+    uint16_t port;                     /* of the key */
 };
 
 /* How many entries have a cluster. */
@@ -119,18 +123,40 @@ static struct service *refusing_service(enum fail refusal)
     return &own->service;
 }
 
-static struct service *http_service(const struct destination *config, struct parcel *pin,
-                                    uint64_t draw)
+static struct service_choice *choose(struct service *service,
+                                     const struct service_question *question)
+{
+    struct own_service *own = CONTAINER_OF(service, struct own_service, service);
+    return destinations_choose(own->destinations, service, own->port, question);
+}
+
+/* One among several under its address. */
+static void share(struct destinations *destinations, const struct destination *config,
+                  struct own_service *own)
+{
+    struct destination_key key;
+    if (config->by_authority && destination_key_parse(config->key, &key, NULL)) {
+        own->destinations = destinations;
+        own->port = key.port;
+        own->service.choose = choose;
+    }
+}
+
+static struct service *http_service(struct destinations *destinations,
+                                    const struct destination *config, struct parcel *pin)
 {
     if (config->outcome == DESTINATION_BLOCK) {
         return refusing_service(FAIL_BLOCKED);
     }
-    if (config->routes == NULL) {
+    if (config->routes == NULL && !config->by_authority) {
         return refusing_service(FAIL_NO_CONFIG);
     }
     struct own_service *own = new_service(config->name, pin);
     own->service.http = &outbound_http;
-    binding_init(&own->service.binding, config->routes, draw);
+    if (config->routes != NULL) {
+        binding_init(&own->service.binding, config->routes, rng_u64(&destinations->worker->rng));
+    }
+    share(destinations, config, own);
     return &own->service;
 }
 
@@ -466,6 +492,15 @@ void destination_release(struct destination_entry **entry)
     *entry = NULL;
 }
 
+struct service *destinations_refusal(struct destinations *destinations,
+                                     struct destination_entry *entry)
+{
+    if (entry->http == NULL) {
+        set_services(destinations, entry, refusing_service(FAIL_NO_CONFIG), NULL);
+    }
+    return entry->http;
+}
+
 /* ---- answers ---- */
 
 void destinations_put(struct destinations *destinations, const struct destination *config,
@@ -478,8 +513,8 @@ void destinations_put(struct destinations *destinations, const struct destinatio
     const struct destination *old = entry->config;
     struct parcel *old_pin = entry->pin;
     apply_clusters(destinations, config, pin);
-    uint64_t draw = rng_u64(&destinations->worker->rng);
-    set_services(destinations, entry, http_service(config, pin, draw), opaque_service(config, pin));
+    set_services(destinations, entry, http_service(destinations, config, pin),
+                 opaque_service(config, pin));
     if (old != NULL) {
         release_clusters(destinations, old);
         parcel_unref(&old_pin);

@@ -44,7 +44,8 @@ struct destination_entry {
     enum destination_state state;
     const struct destination *config; /* KNOWN */
     struct parcel *pin;               /* KNOWN */
-    struct service *http;   /* for requests; what has no configuration refuses them. Null: ASKED */
+    struct service *http;   /* for requests; what has no configuration refuses them. Null: ASKED,
+                             * and nobody was refused meanwhile */
     struct service *opaque; /* for bytes; null: there is no way for them */
     struct service_line *http_line;  /* from the first answer on */
     struct service_line *plain_line; /* of `opaque` */
@@ -98,6 +99,9 @@ bool destinations_wait(struct destinations *destinations, struct destination_ent
 /* While it is held, an entry stays where it is, whatever becomes of its state. */
 void destination_hold(struct destination_entry *entry);
 void destination_release(struct destination_entry **entry);
+/* For a connection whose answer did not come in time: refuses its requests until there is one. */
+struct service *destinations_refusal(struct destinations *destinations,
+                                     struct destination_entry *entry);
 /* Waits no more; nothing where it was woken already. */
 void destinations_leave(struct destinations *destinations, struct destination_waiter *waiter);
 

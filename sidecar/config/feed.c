@@ -2,6 +2,9 @@
  * the last one to let go ends the subscription. Endpoints of a held destination's clusters are
  * subscribed to by themselves (EDS), so that their comings and goings do not send the destination
  * again; each answer of EDS goes to all workers, which drop what they have no cluster for.
+ *
+ * Routes that a destination names instead of having them (RDS) are subscribed to the same way. They
+ * are compiled into it, so that a worker gets both as one thing and nothing below knows of it.
  */
 #include "sidecar/config/feed.h"
 
@@ -42,6 +45,14 @@ struct record {
     uint64_t wanted_by;               /* a bit a worker */
     struct published *published;      /* KNOWN */
     const struct destination *config; /* KNOWN */
+    struct slice rds;                 /* the routes that it names; empty: it has its own. Heap */
+    struct slice body; /* with `rds`: the newest, to be compiled with each version of them. Heap */
+};
+
+/* Routes that a destination names (RDS). */
+struct table {
+    uint32_t users;
+    struct slice body; /* the newest that fitted; empty: no answer yet. Heap */
 };
 
 /* Endpoints that a held destination needs. */
@@ -62,6 +73,7 @@ struct feed {
     struct timer timer;
     struct map records;   /* key -> struct record */
     struct map endpoints; /* service name -> struct endpoints */
+    struct map tables;    /* name of routes -> struct table */
     struct published *listener;
     const struct listener_config *listener_config;
     struct feed_asker askers[FEED_WORKERS_MAX];
@@ -209,6 +221,127 @@ static void put_negative(struct feed *feed, struct slice key, enum destination_s
     send_to_wanting(feed, record, key);
 }
 
+/* ---- routes by name ---- */
+
+static void set_copy(struct slice *kept, struct slice bytes)
+{
+    void *old = (void *)(uintptr_t)kept->at;
+    *kept = bytes.len > 0 ? slice_of((uint8_t *)mem_dup(bytes.at, bytes.len), bytes.len) : no_name;
+    mem_free(old);
+}
+
+static void drop_routes(struct feed *feed, struct record *record)
+{
+    if (record->rds.len > 0) {
+        struct table *table = map_get(&feed->tables, record->rds);
+        CHECK(table != NULL && table->users > 0);
+        if (--table->users == 0) {
+            ads_client_unwant(feed->ads, XDS_RESOURCE_ROUTES, record->rds);
+            (void)map_remove(&feed->tables, record->rds);
+            set_copy(&table->body, no_name);
+            mem_free(table);
+        }
+    }
+    set_copy(&record->rds, no_name);
+    set_copy(&record->body, no_name);
+}
+
+/* Subscribes to the routes that the body names, and keeps it for them; empty: it names none. */
+static void name_routes(struct feed *feed, struct record *record, struct slice rds,
+                        struct slice body)
+{
+    struct record before = *record;
+    record->rds = no_name;
+    record->body = no_name;
+    if (rds.len > 0) {
+        struct table *table = map_get(&feed->tables, rds);
+        if (table == NULL) {
+            table = NEW(struct table);
+            (void)map_set(&feed->tables, rds, table);
+            ads_client_want(feed->ads, XDS_RESOURCE_ROUTES, rds, now_ms(feed));
+        }
+        table->users++;
+        set_copy(&record->rds, rds);
+        set_copy(&record->body, body);
+    }
+    drop_routes(feed, &before);
+}
+
+static bool compile_with(struct slice key, struct slice body, struct slice routes,
+                         struct compiled *compiled, struct error *err)
+{
+    struct compile_options options = {.routes = routes};
+    return compile_resource(XDS_RESOURCE_DESTINATION, key, body, &options, compiled, err);
+}
+
+/* The two are one configuration: both change in one stroke, or neither. */
+static bool put_with_routes(struct feed *feed, struct record *record, struct slice key,
+                            struct slice routes, struct error *err)
+{
+    struct compiled compiled;
+    if (!compile_with(key, record->body, routes, &compiled, err)) {
+        return false;
+    }
+    put_destination(feed, record, key, compiled.destination, &compiled.owner);
+    return true;
+}
+
+/* What a destination says now. Where its routes are not here, or do not fit it yet (they are on
+ * their way, as a server sends them last), what was there before serves on. */
+static bool take_body(struct feed *feed, struct record *record, struct slice key, struct slice body,
+                      struct error *err)
+{
+    struct compiled compiled;
+    if (!compile_with(key, body, no_name, &compiled, err)) {
+        put_negative(feed, key, DESTINATION_REFUSED);
+        return false;
+    }
+    name_routes(feed, record, compiled.destination->rds, body);
+    if (record->rds.len == 0) {
+        put_destination(feed, record, key, compiled.destination, &compiled.owner);
+        return true;
+    }
+    compiled_free(&compiled);
+    const struct table *table = map_get(&feed->tables, record->rds);
+    struct error reason = {.text = ""};
+    if (table->body.len > 0 && !put_with_routes(feed, record, key, table->body, &reason)) {
+        log_warning("a destination waits for other routes", LOG_SLICE("key", key),
+                    LOG_CAUSE(&reason));
+    }
+    return true;
+}
+
+static void take_unknown(struct feed *feed, struct slice key)
+{
+    struct record *record = map_get(&feed->records, key);
+    if (record != NULL) {
+        drop_routes(feed, record);
+        put_negative(feed, key, DESTINATION_UNKNOWN);
+    }
+}
+
+static bool take_routes(struct feed *feed, const struct ads_update *update, struct error *err)
+{
+    struct table *table = map_get(&feed->tables, update->name);
+    bool good = true;
+    if (table == NULL) {
+        return true;
+    }
+    MAP_EACH(&feed->records, entry)
+    {
+        struct record *record = entry->value;
+        if (slice_eq(record->rds, update->name) &&
+            !put_with_routes(feed, record, entry->key, update->body, err)) {
+            put_negative(feed, entry->key, DESTINATION_REFUSED);
+            good = false;
+        }
+    }
+    if (good) {
+        set_copy(&table->body, update->body);
+    }
+    return good;
+}
+
 /* ---- what workers ask ---- */
 
 struct question {
@@ -244,6 +377,7 @@ static void take_leave(struct feed *feed, struct slice key, unsigned index)
         ads_client_unwant(feed->ads, XDS_RESOURCE_DESTINATION, key);
         (void)map_remove(&feed->records, key);
         drop_config(feed, record);
+        drop_routes(feed, record);
         mem_free(record);
     }
 }
@@ -300,13 +434,6 @@ static void publish_listener(struct feed *feed)
     }
 }
 
-static bool compile(const struct ads_update *update, struct slice name, struct compiled *compiled,
-                    struct error *err)
-{
-    struct compile_options options = {.quarantine = false};
-    return compile_resource(update->type, name, update->body, &options, compiled, err);
-}
-
 /* Under its name, and under those of its other names that nothing answered yet. */
 static bool take_destination(struct feed *feed, const struct ads_update *update, struct error *err)
 {
@@ -314,16 +441,10 @@ static bool take_destination(struct feed *feed, const struct ads_update *update,
     for (size_t i = 0; i <= update->alias_count; i++) {
         struct slice key = i == 0 ? update->name : update->aliases[i - 1];
         struct record *record = map_get(&feed->records, key);
-        struct compiled compiled;
         if (record == NULL || (i > 0 && record->state != DESTINATION_ASKED)) {
             continue;
         }
-        if (compile(update, key, &compiled, err)) {
-            put_destination(feed, record, key, compiled.destination, &compiled.owner);
-        } else {
-            put_negative(feed, key, DESTINATION_REFUSED);
-            good = false;
-        }
+        good = take_body(feed, record, key, update->body, err) && good;
     }
     return good;
 }
@@ -334,10 +455,11 @@ static bool take_put(struct feed *feed, const struct ads_update *update, struct 
     if (update->type == XDS_RESOURCE_DESTINATION) {
         return take_destination(feed, update, err);
     }
-    if (!compile(update, update->name, &compiled, err)) {
+    if (!compile_resource(update->type, update->name, update->body, NULL, &compiled, err)) {
         return false;
     }
     struct published *published = published_new_take(feed->options.loop, &compiled.owner);
+    bool good = true;
     if (compiled.cluster != NULL) {
         feed->clusters_seen = true;
         deliver_to_all(feed, DELIVERY_CLUSTER, published, compiled.cluster, no_name);
@@ -350,20 +472,22 @@ static bool take_put(struct feed *feed, const struct ads_update *update, struct 
             endpoints->set = compiled.endpoints;
             deliver_to_all(feed, DELIVERY_ENDPOINTS, published, compiled.endpoints, no_name);
         }
+    } else if (compiled.routes != NULL) {
+        good = take_routes(feed, update, err);
     } else if (compiled.listener != NULL && slice_eq(update->name, SLICE(INBOUND_LISTENER))) {
         published_unref(&feed->listener);
         feed->listener = published_ref(published);
         feed->listener_config = compiled.listener;
     }
     published_unref(&published);
-    return true;
+    return good;
 }
 
 static void take_removed(struct feed *feed, const struct ads_update *update)
 {
     switch (update->type) {
     case XDS_RESOURCE_DESTINATION:
-        put_negative(feed, update->name, DESTINATION_UNKNOWN);
+        take_unknown(feed, update->name);
         return;
     case XDS_RESOURCE_CLUSTER:
         deliver_to_all(feed, DELIVERY_CLUSTER_GONE, NULL, NULL, update->name);
@@ -606,6 +730,7 @@ struct feed *feed_new(const struct feed_options *options)
     arena_init(&feed->unsent_arena, NULL);
     map_init(&feed->records, options->seed, MAP_KEYS_COPIED);
     map_init(&feed->endpoints, options->seed, MAP_KEYS_COPIED);
+    map_init(&feed->tables, options->seed, MAP_KEYS_COPIED);
     struct ads_client_options ads = {.node = options->node, .seed = options->seed};
     feed->ads = ads_client_new(&ads);
     ads_client_want_all(feed->ads, XDS_RESOURCE_CLUSTER);
@@ -632,10 +757,13 @@ void feed_free(struct feed **feed)
     {
         struct record *record = entry->value;
         drop_config(it, record);
+        drop_routes(it, record);
         mem_free(record);
     }
     map_fini(&it->records);
     CHECK(map_count(&it->endpoints) == 0);
+    CHECK(map_count(&it->tables) == 0);
+    map_fini(&it->tables);
     map_fini(&it->endpoints);
     published_unref(&it->listener);
     ads_client_free(&it->ads);

@@ -120,9 +120,33 @@ static enum result match_forward(struct exchange *x)
     return NEXT;
 }
 
+/* Several services have the address that was called: the request's authority says which is meant.
+ */
+static enum result choose(struct exchange *x)
+{
+    if (x->choice == NULL) {
+        struct service_question question = {.arena = &x->arena,
+                                            .task = &x->task,
+                                            .authority = x->client_authority,
+                                            .original = &x->server->original};
+        x->choice = x->service->choose(x->service, &question);
+    }
+    struct service *chosen = x->choice->take(x->choice);
+    if (chosen == NULL) {
+        return WAIT;
+    }
+    x->choice = NULL;
+    service_unref(&x->service);
+    x->service = chosen;
+    return NEXT;
+}
+
 static enum result match(struct exchange *x)
 {
     service_renew(&x->service); /* it may have changed since the head came */
+    if (UNLIKELY(x->service->choose != NULL) && choose(x) == WAIT) {
+        return WAIT;
+    }
     if (x->service->refusal != FAIL_NONE) {
         x->fail = x->service->refusal;
         return FAIL;
@@ -535,6 +559,9 @@ static enum result done(struct exchange *x)
     list_remove(&x->link);
     worker_count_exchange(x->worker, false);
     cluster_release(&x->cluster);
+    if (x->choice != NULL) {
+        x->choice->leave(x->choice);
+    }
     service_unref(&x->service);
     server_left(x->server);
     loop_bury(x->worker->loop, &x->grave);

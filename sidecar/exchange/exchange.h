@@ -46,8 +46,9 @@ struct exchange {
     struct worker *worker;
     struct server *server; /* stays until every exchange of its connection has ended */
     struct service
-        *service;       /* a reference: what the request began with, whatever changes meanwhile */
-    struct arena arena; /* holds this struct too */
+        *service; /* a reference: what the request began with, whatever changes meanwhile */
+    struct service_choice *choice; /* which service it is for is being asked; null: it is not */
+    struct arena arena;            /* holds this struct too */
     struct task task;
     struct timer timer;
     struct grave grave;

@@ -29,6 +29,22 @@ struct service_line *service_line_new(void) MUST_USE;
 void service_line_put_take(struct service_line *line, struct service **service, uint64_t draw);
 void service_line_unref(struct service_line **line);
 
+/* A request that asks which of several services it is for. */
+struct service_question {
+    struct arena *arena;         /* the request's: the choice lies in it */
+    struct task *task;           /* posted when it is worth another look */
+    struct slice authority;      /* as it came */
+    const struct addr *original; /* ADDR_NONE: not captured */
+};
+
+/* The way to the answer. */
+struct service_choice {
+    /* A reference for the caller; null: not known yet. After it gave one it has nothing left. */
+    struct service *(*take)(struct service_choice *);
+    /* The request goes without it. */
+    void (*leave)(struct service_choice *);
+};
+
 /* What a connection is served by: the filter chain's HTTP settings and routes, or a TCP cluster.
  * Owned by the listener or the destination that made it, counted, so that a request keeps what it
  * started with. */
@@ -42,6 +58,8 @@ struct service {
     struct binding binding; /* of the route table; table null for opaque TCP */
     enum listener_direction direction;
     struct slice name; /* for metrics and logs */
+    /* Its requests may be for other services, by their authority; null: they are for this one. */
+    struct service_choice *(*choose)(struct service *, const struct service_question *);
     void (*free)(struct service *);
 };
 void service_ref(struct service *service);

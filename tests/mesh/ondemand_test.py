@@ -117,6 +117,24 @@ class OnDemand(unittest.TestCase):
                            workload("late", "no-such-service", "v1", app.port))
         wait_for(lambda: ask(connection)[0] == 200, what="the service that appeared")
 
+    def test_one_address_of_two_services_is_told_apart_by_authority(self):
+        """Also on one connection; who is named by nobody is served by the older."""
+        shared = "10.96.0.50:80"
+        apps = {name: self.stack.enter_context(App(name)) for name in ("alpha", "beta")}
+        mesh = self.mesh(outbound=(shared,))
+        for name, app in apps.items():
+            mesh.write(f"{name}.yaml", service(name, clusterIP="10.96.0.50", ports=[
+                {"name": "http", "port": 80, "targetPort": app.port}]),
+                workload(f"{name}-a", name, "v1", app.port))
+        connection = self.connect(mesh.client, shared)
+        for host, expected in (("alpha", "alpha"), ("beta", "beta"), ("beta.default:80", "beta"),
+                               ("10.96.0.50", "alpha"), ("alpha", "alpha")):
+            wait_for(lambda host=host, expected=expected:
+                     ask(connection, headers={"Host": host})[2].get("app") == expected,
+                     what=f"{expected} for {host}")
+        self.assertEqual(ask(connection, headers={"Host": "nobody.default.svc.cluster.local"})[2]["app"],
+                         "alpha")
+
     def test_a_service_that_goes_is_503_on_the_same_connection(self):
         mesh = self.mesh()
         connection = self.connect(mesh.client, ORDER)

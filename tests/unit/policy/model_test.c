@@ -101,9 +101,9 @@ static void test_found_by_address_and_name(void **state)
                              ENTRY("two", "shop", "address: 10.1.0.1, labels: {app: b}")
                                  ENTRY("far", "shop", "address: 10.1.0.1, network: far"));
     struct addr vip = ip("10.0.0.1", 99);
-    assert_string_equal(model_find_vip(mesh.model, &vip)->host, "a.shop.svc.cluster.local");
+    assert_string_equal(model_find_vip(mesh.model, &vip, 0)->host, "a.shop.svc.cluster.local");
     struct addr other = ip("10.0.0.2", 80);
-    assert_null(model_find_vip(mesh.model, &other));
+    assert_null(model_find_vip(mesh.model, &other, 0));
 
     /* Two at one address: the one that serves the port; none: nobody can tell. */
     struct addr serving = ip("10.1.0.1", 8080);

@@ -102,8 +102,9 @@ static void answer(struct bed *bed, const char *key, const char *text)
     pass(bed, 0);
 }
 
-#define SERVICE(cluster)                                                                           \
-    "{'outcome':'SERVICE','clusters':[{'name':'" cluster "','connect_timeout':'1s'}],"             \
+#define SERVICE(cluster) "{" SERVICE_FIELDS(cluster)
+#define SERVICE_FIELDS(cluster)                                                                    \
+    "'outcome':'SERVICE','clusters':[{'name':'" cluster "','connect_timeout':'1s'}],"              \
     "'default_cluster':'" cluster "',"                                                             \
     "'route_config':{'virtual_hosts':[{'name':'all','domains':['*'],'routes':["                    \
     "{'match':{'prefix':'/'},'route':{'cluster':'" cluster "'}}]}]}}"
@@ -333,6 +334,108 @@ static void server_first_is_learnt_after_three_and_never_where_http_was(void **s
     bed_free(&bed);
 }
 
+/* ---- several services under one address ---- */
+
+#define SHARED  "ip//10.0.0.5:80"
+#define WAIT_US (5 * SECOND)
+
+struct asking {
+    struct arena arena;
+    struct waiting waiting;
+    struct service_choice *choice;
+};
+
+static struct asking *ask_for(struct bed *bed, const char *authority)
+{
+    static const struct addr original = {.ip = {10, 0, 0, 5}, .port = 80, .family = ADDR_IPV4};
+    struct asking *asking = NEW(struct asking);
+    struct service *shared = get(bed, SHARED)->http;
+    arena_init(&asking->arena, NULL);
+    asking->waiting = waiting_new();
+    struct service_question question = {.arena = &asking->arena,
+                                        .task = &asking->waiting.task,
+                                        .authority = slice_of_text(authority),
+                                        .original = &original};
+    assert_non_null(shared->choose);
+    asking->choice = shared->choose(shared, &question);
+    return asking;
+}
+
+static void asking_free(struct asking **asking)
+{
+    arena_fini(&(*asking)->arena);
+    FREE(*asking);
+}
+
+/* The name of the service that was chosen. */
+static void expect_choice(struct bed *bed, const char *authority, const struct service *expected)
+{
+    struct asking *asking = ask_for(bed, authority);
+    struct service *chosen = asking->choice->take(asking->choice);
+    assert_ptr_equal(chosen, expected);
+    service_unref(&chosen);
+    asking_free(&asking);
+}
+
+static void an_authority_chooses_among_the_services_of_an_address(void **state)
+{
+    struct bed *bed = bed_new();
+    (void)state;
+    (void)get(bed, SHARED);
+    answer(bed, SHARED, "{'by_authority':true,'outcome':'SERVICE'}");
+    struct asking *asking = ask_for(bed, "Order:80");
+    assert_null(asking->choice->take(asking->choice));
+    assert_int_equal(bed->asked_count, 2);
+    assert_string_equal(bed->asked[1].key, ORDER);
+    answer(bed, ORDER, SERVICE("order"));
+    assert_int_equal(asking->waiting.woken, 1);
+    struct service *chosen = asking->choice->take(asking->choice);
+    assert_ptr_equal(chosen, get(bed, ORDER)->http);
+    service_unref(&chosen);
+    asking_free(&asking);
+    expect_choice(bed, "order", get(bed, ORDER)->http); /* the port of the original destination */
+    bed_free(&bed);
+}
+
+static void what_an_authority_does_not_name_has_no_service_but_the_address_own(void **state)
+{
+    struct bed *bed = bed_new();
+    (void)state;
+    (void)get(bed, SHARED);
+    (void)get(bed, ORDER);
+    destinations_put_unknown(bed->table, slice_of_text(ORDER));
+    answer(bed, SHARED, "{'by_authority':true,'outcome':'SERVICE'}");
+    expect_choice(bed, "order", get(bed, ORDER)->http); /* which refuses */
+    expect_choice(bed, "no host", bed->table->refusing);
+    expect_choice(bed, "order:port", bed->table->refusing);
+    answer(bed, SHARED, "{'by_authority':true," SERVICE_FIELDS("first"));
+    expect_choice(bed, "order", get(bed, SHARED)->http);
+    expect_choice(bed, "no host", get(bed, SHARED)->http);
+    bed_free(&bed);
+}
+
+static void a_request_waits_for_its_authority_no_longer_than_others(void **state)
+{
+    struct bed *bed = bed_new();
+    (void)state;
+    (void)get(bed, SHARED);
+    answer(bed, SHARED, "{'by_authority':true,'outcome':'SERVICE'}");
+    struct asking *asking = ask_for(bed, "order");
+    struct asking *gone = ask_for(bed, "order");
+    assert_null(asking->choice->take(asking->choice));
+    assert_null(gone->choice->take(gone->choice));
+    gone->choice->leave(gone->choice);
+    asking_free(&gone);
+    pass(bed, WAIT_US + SECOND);
+    assert_int_equal(asking->waiting.woken, 1);
+    struct service *chosen = asking->choice->take(asking->choice);
+    assert_ptr_equal(chosen, bed->table->refusing);
+    service_unref(&chosen);
+    asking_free(&asking);
+    assert_int_equal(bed->table->waiter_count, 0);
+    bed_free(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +449,9 @@ int main(void)
         cmocka_unit_test(a_cluster_of_two_answers_stays_until_both_are_gone),
         cmocka_unit_test(there_is_a_limit_to_what_is_known),
         cmocka_unit_test(server_first_is_learnt_after_three_and_never_where_http_was),
+        cmocka_unit_test(an_authority_chooses_among_the_services_of_an_address),
+        cmocka_unit_test(what_an_authority_does_not_name_has_no_service_but_the_address_own),
+        cmocka_unit_test(a_request_waits_for_its_authority_no_longer_than_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
