@@ -218,7 +218,8 @@ static void test_what_goes_together_badly_is_named(void **state)
     expect_said(&source, "b.yaml:10: warning: VirtualService/default/v: spec.http[1]: never "
                          "reached: the rule before it takes every request");
     expect_said(&source, "c.yaml:1: warning: Service/default/z: spec.clusterIP: 10.0.0.1 belongs "
-                         "to Service/default/a already, which answers for it");
+                         "to Service/default/a already: on a port of both requests go by their "
+                         "authority, and what names nobody goes there");
     source_fini(&source);
 }
 
