@@ -8,6 +8,7 @@
 
 #include "base/addr.h"
 #include "base/regex.h"
+#include "xds/header_operators.h"
 
 #define MILLISECOND_US     1000
 #define SECOND_US          1000000
@@ -310,29 +311,17 @@ static void http_match_check(struct checker *checker, const struct http_match *m
                         false);
 }
 
-/* What a value may say between two '%': the sidecar's operators, which are Envoy's. */
-static const struct {
-    const char *name;
-    bool argument;
-} operators[] = {
-    {"REQ", true},
-    {"RESP", true},
-    {"PROTOCOL", false},
-    {"DOWNSTREAM_REMOTE_ADDRESS", false},
-    {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false},
-    {"DOWNSTREAM_LOCAL_ADDRESS", false},
-    {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false},
-    {"DOWNSTREAM_PEER_URI_SAN", false},
-    {"UPSTREAM_REMOTE_ADDRESS", false},
-    {"UPSTREAM_CLUSTER", false},
-    {"ROUTE_NAME", false},
-    {"RESPONSE_CODE", false},
-    {"RESPONSE_FLAGS", false},
-};
-
 /* "REQ(x-name)", without the signs around it. */
 static bool is_operator(struct checker *checker, struct slice inside)
 {
+    static const struct {
+        const char *name;
+        bool argument;
+    } operators[] = {
+#define X(value, name, argument) {name, argument},
+        HEADER_OPERATORS(X)
+#undef X
+    };
     struct slice rest = inside;
     struct slice name = slice_cut(&rest, '(');
     bool argument = rest.len > 1 && rest.at[rest.len - 1] == ')' &&

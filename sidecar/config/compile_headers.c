@@ -37,17 +37,18 @@ static bool add_part(struct compiler *c, struct value_parts *parts, enum header_
 static bool add_operator(struct compiler *c, struct value_parts *parts, struct slice inside)
 {
     static const struct {
+        enum header_variable variable;
         const char *text;
         bool argument;
     } known[] = {
-#define X(value, text, argument) {text, argument},
-        HEADER_VARIABLES(X)
+#define X(value, text, argument) {HEADER_VARIABLE_##value, text, argument},
+        HEADER_OPERATORS(X)
 #undef X
     };
     struct slice rest = inside;
     struct slice name = slice_cut(&rest, '(');
     bool has_argument = rest.at != NULL && rest.len > 1 && rest.at[rest.len - 1] == ')';
-    for (unsigned i = HEADER_VARIABLE_LITERAL + 1; i < COUNT_OF(known); i++) {
+    for (unsigned i = 0; i < COUNT_OF(known); i++) {
         if (!slice_eq(name, slice_of_text(known[i].text)) || known[i].argument != has_argument ||
             (!has_argument && rest.at != NULL)) {
             continue;
@@ -55,7 +56,7 @@ static bool add_operator(struct compiler *c, struct value_parts *parts, struct s
         struct slice argument = has_argument ? slice_head(rest, rest.len - 1) : slice_of_text("");
         char *text = arena_text(c->scratch, argument);
         return (!has_argument || compile_header_name(c, "header.value", text)) &&
-               add_part(c, parts, (enum header_variable)i, compile_lower(c, text));
+               add_part(c, parts, known[i].variable, compile_lower(c, text));
     }
     return compile_refuse(c, "header.value", "%%%.*s%% is not supported", SLICE_ARG(inside));
 }

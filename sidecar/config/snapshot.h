@@ -18,6 +18,7 @@
 #include "base/addr.h"
 #include "base/arena.h"
 #include "base/slice.h"
+#include "xds/header_operators.h"
 
 struct regex;       /* base/regex */
 struct tls_context; /* base/tls */
@@ -123,26 +124,10 @@ struct route_match {
 
 /* ---- header operations ---------------------------------------------------------------------- */
 
-/* What a value may say between '%'. X(value, "operator", whether an argument follows) */
-#define HEADER_VARIABLES(X)                                                                        \
-    X(LITERAL, "", false)                                                                          \
-    X(REQ, "REQ", true)                                                                            \
-    X(RESP, "RESP", true)                                                                          \
-    X(PROTOCOL, "PROTOCOL", false)                                                                 \
-    X(DOWNSTREAM_REMOTE, "DOWNSTREAM_REMOTE_ADDRESS", false)                                       \
-    X(DOWNSTREAM_REMOTE_IP, "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", false)                       \
-    X(DOWNSTREAM_LOCAL, "DOWNSTREAM_LOCAL_ADDRESS", false)                                         \
-    X(DOWNSTREAM_LOCAL_IP, "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", false)                         \
-    X(DOWNSTREAM_PEER_URI, "DOWNSTREAM_PEER_URI_SAN", false)                                       \
-    X(UPSTREAM_REMOTE, "UPSTREAM_REMOTE_ADDRESS", false)                                           \
-    X(UPSTREAM_CLUSTER, "UPSTREAM_CLUSTER", false)                                                 \
-    X(ROUTE_NAME, "ROUTE_NAME", false)                                                             \
-    X(RESPONSE_CODE, "RESPONSE_CODE", false)                                                       \
-    X(RESPONSE_FLAGS, "RESPONSE_FLAGS", false)
-
 enum header_variable {
+    HEADER_VARIABLE_LITERAL,
 #define X(value, text, argument) HEADER_VARIABLE_##value,
-    HEADER_VARIABLES(X)
+    HEADER_OPERATORS(X)
 #undef X
 };
 
