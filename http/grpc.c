@@ -25,6 +25,19 @@ bool grpc_status_parse(struct slice value, enum grpc_status *status)
     return true;
 }
 
+int grpc_status_of(const struct message *head, const struct message *trailers)
+{
+    const struct message *const places[] = {trailers, head};
+    for (unsigned i = 0; i < COUNT_OF(places); i++) {
+        enum grpc_status status;
+        if (places[i] != NULL &&
+            grpc_status_parse(headers_value(&places[i]->headers, HEADER_GRPC_STATUS), &status)) {
+            return (int)status;
+        }
+    }
+    return -1;
+}
+
 enum grpc_status grpc_status_of_http(uint16_t http_status)
 {
     switch (http_status) {

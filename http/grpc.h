@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/slice.h"
+#include "http/message.h"
 
 /* X(name, number) */
 #define GRPC_STATUSES(X)                                                                           \
@@ -41,6 +42,9 @@ enum grpc_status {
 const char *grpc_status_name(enum grpc_status status);
 /* The value of grpc-status; false where it is not a number that is defined. */
 bool grpc_status_parse(struct slice value, enum grpc_status *status) MUST_USE;
+/* The status of an answer: of its trailers, else of its head, which a trailers-only answer has; -1:
+ * none, or no number. Either may be null. */
+int grpc_status_of(const struct message *head, const struct message *trailers);
 /* What a client makes of an HTTP status that came without grpc-status (gRPC's
  * http-grpc-status-mapping). */
 enum grpc_status grpc_status_of_http(uint16_t http_status);

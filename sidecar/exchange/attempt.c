@@ -1,10 +1,12 @@
 #include "sidecar/exchange/attempt.h"
 
+#include "http/grpc.h"
 #include "http/h2.h"
 #include "http/raw.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/record.h"
 #include "sidecar/exchange/report.h"
+#include "sidecar/exchange/rewrite.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/exchange/websocket.h"
 #include "sidecar/upstream/breaker.h"
@@ -185,7 +187,9 @@ static void send_head(struct exchange *exchange)
                            buf_empty(&exchange->resend);
     /* An upgrade's own end waits for the answer: it may become a tunnel. */
     bool upgrade = exchange->request.protocol.len > 0 || exchange->request.connect;
-    bool end = !upgrade && (!exchange->request.has_body || nothing_follows);
+    /* gRPC servers wait for the end on DATA, and some for ever (gRPC over HTTP/2, Requests). */
+    bool late = nothing_follows && !exchange->grpc;
+    bool end = !upgrade && (!exchange->request.has_body || late);
     if (!stream_open(&attempt->up)) {
         fail_with(attempt, FAIL_UNSENT);
         return;
@@ -193,6 +197,7 @@ static void send_head(struct exchange *exchange)
     if (exchange->service->http == NULL) {
         name_endpoint(exchange);
     }
+    rewrite_deadline(exchange);
     if (!attempt->up.channel->codec->ops->multiplexes) {
         websocket_key_for_server(exchange);
     }
@@ -311,6 +316,15 @@ enum attempt_step attempt_run(struct exchange *exchange)
     return attempt->recv == RECV_HELD ? ATTEMPT_HEAD : ATTEMPT_WAIT;
 }
 
+/* gRPC says how it went in grpc-status; its HTTP status is 200 whatever happened. */
+static uint16_t status_of(const struct exchange *exchange)
+{
+    const struct stream *up = &exchange->attempt.up;
+    int grpc = exchange->grpc ? grpc_status_of(up->head, up->trailers) : -1;
+    return grpc >= 0 && up->head->status == 200 ? grpc_status_to_http((enum grpc_status)grpc)
+                                                : up->head->status;
+}
+
 /* What an attempt tells of its endpoint: nothing when it was the client that left. */
 static void report_outcome(struct exchange *exchange)
 {
@@ -324,7 +338,7 @@ static void report_outcome(struct exchange *exchange)
     struct worker *worker = exchange->worker;
     struct outlier_event event = {.fail = attempt->fail};
     if (attempt->fail == FAIL_NONE && attempt->up.head != NULL) {
-        event.status = attempt->up.head->status;
+        event.status = status_of(exchange);
     }
     enum outlier_cause cause = outlier_report(attempt->endpoint->cluster, attempt->endpoint, &event,
                                               worker->loop->now_us, rng_u64(&worker->rng));

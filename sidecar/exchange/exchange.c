@@ -9,6 +9,7 @@
 #include "sidecar/exchange/exchange.h"
 
 #include "base/log.h"
+#include "http/grpc.h"
 #include "sidecar/exchange/record.h"
 #include "sidecar/exchange/relay.h"
 #include "sidecar/exchange/reply.h"
@@ -249,12 +250,12 @@ static void end_charge(struct exchange *x)
     }
 }
 
-/* The grpc-status of a trailers-only answer; -1: none. */
-static int grpc_status(const struct message *head)
+/* The status of a gRPC answer without a message: trailers-only, or with trailers that came with the
+ * head; -1: none. */
+static int grpc_status(const struct attempt *attempt)
 {
-    uint64_t status;
-    struct slice value = headers_value(&head->headers, HEADER_GRPC_STATUS);
-    return slice_to_u64(value, 16, &status) ? (int)status : -1;
+    const struct stream *up = &attempt->up;
+    return grpc_status_of(up->head, buf_empty(&up->in) ? up->trailers : NULL);
 }
 
 /* Whether this request may be given back to a sidecar of ours for it to try elsewhere. */
@@ -293,7 +294,7 @@ static bool try_again(struct exchange *x)
     happened.peer_overloaded = attempt->endpoint != NULL && attempt->endpoint->peer_overloaded &&
                                !fail_unseen(attempt->fail);
     if (held) {
-        happened.grpc_status = grpc_status(attempt->up.head);
+        happened.grpc_status = grpc_status(attempt);
     }
     if (attempt->endpoint == NULL) {
         return false; /* nobody to ask, and asking again would find the same */

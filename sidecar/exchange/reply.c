@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "http/grpc.h"
 #include "http/h1_write.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/server.h"
@@ -39,8 +40,23 @@ static void set_body(struct exchange *x, struct slice body)
     }
 }
 
+/* Trailers-only: the whole answer is one head (gRPC over HTTP/2, Responses). */
+static void make_trailers_only(struct exchange *x, unsigned status, struct slice detail)
+{
+    add(x, SLICE("content-type"), SLICE("application/grpc"));
+    add(x, SLICE("grpc-status"), slice_of_text(arena_printf(&x->arena, "%u", status)));
+    add(x, SLICE("grpc-message"), grpc_message_encode(&x->arena, detail));
+    x->answer->content_length = MESSAGE_LENGTH_UNKNOWN;
+}
+
 void reply_direct(struct exchange *x, const struct route_direct *direct)
 {
+    if (x->grpc) {
+        (void)new_answer(x, 200);
+        bool ok = direct->status == 200;
+        make_trailers_only(x, ok ? GRPC_OK : grpc_status_of_http(direct->status), direct->body);
+        return;
+    }
     (void)new_answer(x, direct->status);
     set_body(x, direct->body);
 }
@@ -114,10 +130,7 @@ void reply_failure(struct exchange *x)
     x->reply_detail = slice_of_text(detail);
     add_proxy_status(x, detail);
     if (grpc) {
-        add(x, SLICE("content-type"), SLICE("application/grpc"));
-        add(x, SLICE("grpc-status"), slice_of_text(arena_printf(&x->arena, "%u", facts->grpc)));
-        add(x, SLICE("grpc-message"), slice_of_text(detail));
-        answer->content_length = MESSAGE_LENGTH_UNKNOWN;
+        make_trailers_only(x, facts->grpc, slice_of_text(detail));
     } else {
         set_body(x, slice_of_text(arena_printf(&x->arena, "%s\n", detail)));
     }

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "http/codec.h"
+#include "http/grpc.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/record.h"
 #include "sidecar/exchange/server.h"
@@ -48,19 +49,10 @@ void report_verdict(struct exchange *x, const struct retry_verdict *verdict)
 
 /* ---- metrics ---- */
 
-/* Trailers, or the head of a trailers-only answer. */
 static int16_t grpc_status(const struct exchange *x)
 {
-    const struct message *trailers = x->attempt.up.trailers;
-    struct slice value = {NULL, 0};
-    uint64_t status;
-    if (x->source == ANSWER_UPSTREAM && trailers != NULL) {
-        value = headers_value(&trailers->headers, HEADER_GRPC_STATUS);
-    }
-    if (value.len == 0 && x->answer != NULL) {
-        value = headers_value(&x->answer->headers, HEADER_GRPC_STATUS);
-    }
-    return slice_to_u64(value, 16, &status) ? (int16_t)status : -1;
+    bool theirs = x->source == ANSWER_UPSTREAM;
+    return (int16_t)grpc_status_of(x->answer, theirs ? x->attempt.up.trailers : NULL);
 }
 
 static const struct endpoint *endpoint_of(const struct exchange *x)

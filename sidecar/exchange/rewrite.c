@@ -5,6 +5,7 @@
 
 #include "base/hex.h"
 #include "base/regex.h"
+#include "http/grpc.h"
 #include "http/uri.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/server.h"
@@ -205,13 +206,29 @@ static void set_client_certificate(struct exchange *x)
     set(x, &x->request.headers, SLICE("x-forwarded-client-cert"), slice_of_text(text));
 }
 
-static void set_expected_timeout(struct exchange *x)
+/* In the place of the one that came, if one did: an attempt after the first says less again. */
+static void replace(struct exchange *x, enum header_id id, struct slice value)
 {
-    uint64_t left_ms = timeout_expected_ms(&x->plan, x->worker->loop->now_us);
-    if (left_ms != 0) {
-        char *text = arena_printf(&x->arena, "%llu", (unsigned long long)left_ms);
-        headers_drop(&x->request.headers, HEADER_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS);
-        set(x, &x->request.headers, SLICE("x-envoy-expected-rq-timeout-ms"), slice_of_text(text));
+    struct header *field = headers_find(&x->request.headers, id);
+    if (field != NULL) {
+        field->value = value;
+    } else {
+        set(x, &x->request.headers, header_name(id), value);
+    }
+}
+
+void rewrite_deadline(struct exchange *x)
+{
+    uint64_t left_us = timeout_expected_us(&x->plan, x->worker->loop->now_us);
+    if (left_us == 0) {
+        return;
+    }
+    uint64_t left_ms = left_us < 1000 ? 1 : left_us / 1000;
+    char *text = arena_printf(&x->arena, "%llu", (unsigned long long)left_ms);
+    replace(x, HEADER_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, slice_of_text(text));
+    if (x->grpc) {
+        char *room = (char *)arena_bytes(&x->arena, GRPC_TIMEOUT_TEXT);
+        replace(x, HEADER_GRPC_TIMEOUT, grpc_timeout_format(left_us, room));
     }
 }
 
@@ -439,7 +456,6 @@ void rewrite_request(struct exchange *x)
     rewrite_host(x, forward);
     set_ids(x);
     set_client_certificate(x);
-    set_expected_timeout(x);
 }
 
 void rewrite_answer(struct exchange *x)

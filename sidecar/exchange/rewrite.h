@@ -14,5 +14,7 @@ struct exchange;
 bool rewrite_prepare(struct exchange *exchange) __attribute__((warn_unused_result));
 /* After matching: the route's operations and rewrites, then our own fields. */
 void rewrite_request(struct exchange *exchange);
+/* Before each attempt's head: what is left of the request's time, for the next hop. */
+void rewrite_deadline(struct exchange *exchange);
 /* The answer's head, the upstream's or a local one, before it goes down. */
 void rewrite_answer(struct exchange *exchange);

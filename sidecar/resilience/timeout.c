@@ -1,7 +1,6 @@
 #include "sidecar/resilience/timeout.h"
 
-#include <stdio.h>
-
+#include "http/grpc.h"
 #include "sidecar/route/match.h"
 
 static uint64_t after(uint64_t now_us, uint64_t length_us)
@@ -21,7 +20,7 @@ static uint64_t grpc_limit(const struct route_forward *route, const struct messa
                            bool *there)
 {
     uint64_t limit = 0;
-    *there = timeout_parse_grpc(headers_value(&request->headers, HEADER_GRPC_TIMEOUT), &limit);
+    *there = grpc_timeout_parse(headers_value(&request->headers, HEADER_GRPC_TIMEOUT), &limit);
     return limit > route->grpc_timeout_max_us ? route->grpc_timeout_max_us : limit;
 }
 
@@ -30,17 +29,18 @@ void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
                   uint64_t default_idle_us, uint64_t default_max_us)
 {
     bool there;
+    bool grpc = match_is_grpc(request);
     *plan = (struct timeout_plan){
         .route_us = route->timeout_us,
         .try_us = route->retry != NULL ? route->retry->try_timeout_us : 0,
         .try_idle_us = route->retry != NULL ? route->retry->try_idle_us : 0,
-        .idle_us = route->has_idle ? route->idle_us : default_idle_us,
+        .idle_us = route->has_idle ? route->idle_us : grpc ? 0 : default_idle_us,
     };
     uint64_t max_us = route->has_max_duration ? route->max_duration_us : default_max_us;
     if (max_us != 0) {
         plan->max_at_us = after(now_us, max_us);
     }
-    if (route->honour_grpc_timeout && match_is_grpc(request)) {
+    if (route->honour_grpc_timeout && grpc) {
         uint64_t limit = grpc_limit(route, request, &there);
         if (there) {
             /* 0 from the caller means: already over. */
@@ -122,59 +122,8 @@ uint64_t timeout_left_us(const struct timeout_plan *plan, uint64_t now_us)
     return left;
 }
 
-uint64_t timeout_expected_ms(const struct timeout_plan *plan, uint64_t now_us)
+uint64_t timeout_expected_us(const struct timeout_plan *plan, uint64_t now_us)
 {
     uint64_t left = timeout_left_us(plan, now_us);
-    if (plan->try_us != 0 && (left == 0 || plan->try_us < left)) {
-        left = plan->try_us;
-    }
-    return left == 0 ? 0 : left < 1000 ? 1 : left / 1000;
-}
-
-bool timeout_parse_grpc(struct slice text, uint64_t *timeout_us)
-{
-    uint64_t number;
-    if (text.len < 2 || text.len > 9 ||
-        !slice_to_u64(slice_head(text, text.len - 1), 99999999, &number)) {
-        return false;
-    }
-    switch (text.at[text.len - 1]) {
-    case 'H':
-        *timeout_us = number * UINT64_C(3600000000);
-        return true;
-    case 'M':
-        *timeout_us = number * 60000000;
-        return true;
-    case 'S':
-        *timeout_us = number * 1000000;
-        return true;
-    case 'm':
-        *timeout_us = number * 1000;
-        return true;
-    case 'u':
-        *timeout_us = number;
-        return true;
-    case 'n':
-        *timeout_us = (number + 999) / 1000;
-        return true;
-    default:
-        return false;
-    }
-}
-
-void timeout_format_grpc(uint64_t left_us, char text[TIMEOUT_GRPC_TEXT_MAX])
-{
-    static const struct {
-        char unit;
-        uint64_t us;
-    } units[] = {{'u', 1}, {'m', 1000}, {'S', 1000000}, {'M', 60000000}, {'H', 3600000000}};
-    const uint64_t most = 99999999;
-    for (size_t i = 0; i < COUNT_OF(units); i++) {
-        if (left_us / units[i].us <= most || i + 1 == COUNT_OF(units)) {
-            uint64_t number = left_us / units[i].us;
-            number = number > most ? most : number;
-            (void)snprintf(text, TIMEOUT_GRPC_TEXT_MAX, "%u%c", (unsigned)number, units[i].unit);
-            return;
-        }
-    }
+    return plan->try_us != 0 && (left == 0 || plan->try_us < left) ? plan->try_us : left;
 }

@@ -24,7 +24,9 @@ struct timeout_plan {
 /* `now_us` is when the request's head was complete. The caller's limits are honoured as the route
  * says: grpc-timeout where honour_grpc_timeout, x-envoy-upstream-rq-timeout-ms (milliseconds; 0:
  * none) where `trust_envoy_headers`; x-envoy-expected-rq-timeout-ms, what the hop before has left,
- * always, and only to shorten. `default_idle_us` and `default_max_us` are the listener's. */
+ * always, and only to shorten. `default_idle_us` and `default_max_us` are the listener's; the former
+ * is not gRPC's: a watch may be silent before its first message, which is when most servers send the
+ * head. */
 void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
                   const struct message *request, bool trust_envoy_headers, uint64_t now_us,
                   uint64_t default_idle_us, uint64_t default_max_us);
@@ -37,12 +39,6 @@ uint64_t timeout_of_request(const struct timeout_plan *plan, enum fail *fail);
 uint64_t timeout_of_try(const struct timeout_plan *plan, uint64_t try_started_us, enum fail *fail);
 /* What is left of the request at now_us for the next hop; 0: no limit; at least 1. */
 uint64_t timeout_left_us(const struct timeout_plan *plan, uint64_t now_us);
-/* x-envoy-expected-rq-timeout-ms for the next hop: the shorter of what is left and one attempt's
- * limit, at least 1. 0: no limit, no header. */
-uint64_t timeout_expected_ms(const struct timeout_plan *plan, uint64_t now_us);
-/* grpc-timeout (gRPC over HTTP/2: at most eight digits and H M S m u n). */
-bool timeout_parse_grpc(struct slice text, uint64_t *timeout_us) MUST_USE;
-#define TIMEOUT_GRPC_TEXT_MAX 12
-/* The same for what is left, rounded down to the finest unit that fits eight digits; text is
- * null-terminated. */
-void timeout_format_grpc(uint64_t left_us, char text[TIMEOUT_GRPC_TEXT_MAX]);
+/* What the next hop is told (x-envoy-expected-rq-timeout-ms, grpc-timeout): the shorter of what is
+ * left and one attempt's limit; 0: no limit, nothing to tell. */
+uint64_t timeout_expected_us(const struct timeout_plan *plan, uint64_t now_us);
