@@ -117,7 +117,7 @@ static void set_up(struct run *run, uint64_t seed, const struct scenario *only, 
     make_actors(run);
     run->begun_us = run->world.now_us;
     if (run->plan.fail_a_call) {
-        run->world.fail_call = (enum world_call)rng_below(&rng, WORLD_CALL_COUNT);
+        run->world.fail_how = (enum world_failing)rng_below(&rng, WORLD_FAILING_COUNT);
         run->world.fail_at = 1 + rng_below(&rng, CALLS_TO_FAIL);
     }
     if (run->plan.outage_every_us != 0) {

@@ -41,9 +41,35 @@ struct pod {
     struct addr ip;       /* the port is 0 */
     struct addr outbound; /* connects by its applications go there */
     struct addr inbound;  /* connects from elsewhere to its address go there */
+    bool silent;          /* no segment of a connection from or to it arrives any more */
 };
 
 enum world_call { WORLD_CONNECT, WORLD_ACCEPT, WORLD_RECV, WORLD_SEND, WORLD_CALL_COUNT };
+
+/* How a call to the kernel can fail, as base/net's table over sockets would tell it.
+ * X(NAME, call, the kernel's word) */
+#define WORLD_FAILINGS(X)                                                                          \
+    X(CONNECT_LIMIT, CONNECT, "EMFILE")                                                            \
+    X(CONNECT_UNREACHABLE, CONNECT, "ENETUNREACH")                                                 \
+    X(CONNECT_REFUSED, CONNECT, "ECONNREFUSED")                                                    \
+    X(CONNECT_TIMEOUT, CONNECT, "SO_ERROR ETIMEDOUT")                                              \
+    X(ACCEPT_LIMIT, ACCEPT, "EMFILE")                                                              \
+    X(ACCEPT_ABORTED, ACCEPT, "ECONNABORTED")                                                      \
+    X(RECV_RESET, RECV, "ECONNRESET")                                                              \
+    X(RECV_TIMEOUT, RECV, "ETIMEDOUT")                                                             \
+    X(RECV_AGAIN, RECV, "EAGAIN, EINTR")                                                           \
+    X(SEND_RESET, SEND, "ECONNRESET, EPIPE")                                                       \
+    X(SEND_TIMEOUT, SEND, "ETIMEDOUT")                                                             \
+    X(SEND_AGAIN, SEND, "EAGAIN, EINTR")
+
+enum world_failing {
+#define X(name, call, word) WORLD_FAIL_##name,
+    WORLD_FAILINGS(X)
+#undef X
+        WORLD_FAILING_COUNT
+};
+enum world_call world_failing_call(enum world_failing failing);
+const char *world_failing_name(enum world_failing failing);
 
 struct world;
 
@@ -56,7 +82,7 @@ struct host {
     uint64_t next_us;
 };
 
-#define WORLD_HOSTS_MAX  8
+#define WORLD_HOSTS_MAX  24
 #define WORLD_SHAPES_MAX 32
 #define WORLD_PODS_MAX   16
 
@@ -68,9 +94,10 @@ struct world {
     uint64_t sequence;
     struct host hosts[WORLD_HOSTS_MAX];
     unsigned host_count;
+    uint8_t order[WORLD_HOSTS_MAX]; /* in which they run, in this round */
     struct pod pods[WORLD_PODS_MAX];
     unsigned pod_count;
-    struct list listeners;
+    struct list sockets;        /* that somebody listens on */
     struct list ends;           /* every end that somebody holds */
     struct world_event *events; /* a heap */
     size_t event_count;
@@ -85,9 +112,10 @@ struct world {
     uint64_t next_link;
     unsigned quiet_rounds; /* rounds since time moved */
     /* Failing calls: call number fail_at (from 1) of that kind by a sidecar; 0: none. */
-    enum world_call fail_call;
+    enum world_failing fail_how;
     uint64_t fail_at;
     uint64_t calls[WORLD_CALL_COUNT];
+    struct addr failed_from; /* the peer of the connection whose call failed; ADDR_NONE: none did */
     uint64_t hash;
     uint64_t notes;
     FILE *trace; /* null: only hashed */
@@ -102,8 +130,12 @@ void world_fini(struct world *world);
 /* The pod's ip is a.b.c.d of `ip`; stays until world_fini. */
 struct pod *world_pod(struct world *world, const struct addr *ip);
 struct host *world_host(struct world *world, struct pod *pod, const char *name, bool sidecar);
-/* From now on, for connections that begin. */
+/* From now on, for connections that begin; the newest shape of an address wins. */
 void world_shape_at(struct world *world, const struct addr *at, const struct world_shape *shape);
+
+/* The process of that loop is gone: its sockets are closed by the kernel, with FIN or RST. What its
+ * code still holds is dead, and is to be freed. */
+void world_kill(struct world *world, const struct host *host);
 
 /* Moves time to the next thing that happens, not beyond `until_us`, and lets everything run that
  * can. False when nothing is left to happen before then; time is `until_us` afterwards. */
