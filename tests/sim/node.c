@@ -5,10 +5,18 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "sidecar/accept/listener.h"
 #include "sidecar/config/compile.h"
+#include "sidecar/config/destinations.h"
+#include "sidecar/config/feed.h"
+#include "sidecar/config/identity.h"
 #include "sidecar/upstream/pool.h"
 #include "tests/sim/tls_sim.h"
+
+#define MESSAGE_MAX (8U << 20)
+#define WAITERS_MAX 64U
+#define ENTRIES_MAX 64U
+
+/* ---- static configuration ---- */
 
 static struct bootstrap *compile(const char *config)
 {
@@ -32,40 +40,49 @@ static struct bootstrap *compile(const char *config)
 
 static void put_clusters(struct node *node, const struct bootstrap *config)
 {
-    struct worker *worker = &node->worker;
-    for (uint32_t i = 0; i < config->cluster_count; i++) {
-        directory_put(&worker->clusters, &config->clusters[i], NULL, node->host->world->now_us,
-                      rng_u64(&worker->rng));
+    for (unsigned w = 0; w < node->worker_count; w++) {
+        struct worker *worker = &node->workers[w];
+        for (uint32_t i = 0; i < config->cluster_count; i++) {
+            directory_put(&worker->clusters, &config->clusters[i], NULL,
+                          node->options.world->now_us, rng_u64(&worker->rng));
+        }
+        worker_clusters_changed(worker);
     }
-    worker_clusters_changed(worker);
 }
 
-static void listen_all(struct node *node, const struct bootstrap *config)
+/* The same socket in every worker; `add` makes the listener of one, which takes *net. */
+static void open_socket(struct node *node, const struct addr *at,
+                        void (*add)(struct worker *, const void *, struct net_listener **),
+                        const void *what)
 {
+    struct error err = {.text = ""};
+    struct net_listener *net = net_listen(node->hosts[0]->loop, at, 1024, &err);
+    CHECK(net != NULL);
+    for (unsigned i = 1; i < node->worker_count; i++) {
+        struct net_listener *shared = net->ops->share(net, node->hosts[i]->loop);
+        add(&node->workers[i], what, &shared);
+    }
+    add(&node->workers[0], what, &net);
+}
+
+static void add_listener(struct worker *worker, const void *config, struct net_listener **net)
+{
+    (void)listener_new(worker, config, net);
+}
+
+static void add_place(struct worker *worker, const void *place, struct net_listener **net)
+{
+    (void)listener_new_at(worker, place, net);
+}
+
+static void start_static(struct node *node)
+{
+    node->configs[node->config_count++] = compile(node->options.config);
+    const struct bootstrap *config = node->configs[0];
+    put_clusters(node, config);
     for (uint32_t i = 0; i < config->listener_count; i++) {
-        struct error err = {.text = ""};
-        struct net_listener *net =
-            net_listen(node->host->loop, &config->listeners[i].addr, 1024, &err);
-        CHECK(net != NULL);
-        (void)listener_new(&node->worker, &config->listeners[i], &net);
+        open_socket(node, &config->listeners[i].addr, add_listener, &config->listeners[i]);
     }
-}
-
-void node_init(struct node *node, struct host *host, const char *identity, const char *config,
-               uint64_t seed)
-{
-    *node = (struct node){.host = host};
-    worker_settings_init(&node->settings);
-    node->registry = shared_registry_new();
-    worker_init(&node->worker, 0, host->loop, node->registry, &node->settings, seed);
-    const struct stats_workload self = {.name = slice_of_text("sim")};
-    node->stats = stats_new(&self, STATS_SERIES_MAX, seed);
-    node->worker.stats = stats_worker_new(node->stats);
-    node->worker.keys.provider = tls_sim();
-    node->worker.identity = slice_of_text(identity);
-    node->configs[node->config_count++] = compile(config);
-    put_clusters(node, node->configs[0]);
-    listen_all(node, node->configs[0]);
 }
 
 static const struct listener_config *find_listener(const struct bootstrap *config,
@@ -85,99 +102,232 @@ void node_update(struct node *node, const char *config)
     struct bootstrap *next = compile(config);
     node->configs[node->config_count++] = next;
     put_clusters(node, next);
-    LIST_EACH(&node->worker.listeners, link)
-    {
-        struct listener *listener = LIST_ITEM(link, struct listener, link);
-        const struct listener_config *to = find_listener(next, listener->config->name);
-        CHECK(to != NULL);
-        listener_apply(listener, to, NULL);
-    }
-}
-
-static void check_cluster(struct node *node, const struct cluster *cluster)
-{
-    const struct shared_cluster *shared = cluster->shared;
-    const struct {
-        const char *name;
-        unsigned value;
-    } counts[] = {{"active requests", atomic_load(&shared->active.value)},
-                  {"pending requests", atomic_load(&shared->pending.value)},
-                  {"connections", atomic_load(&shared->connections.value)},
-                  {"retries", atomic_load(&shared->retries.value)}};
-    for (size_t i = 0; i < COUNT_OF(counts); i++) {
-        if (counts[i].value != 0) {
-            world_fail(node->host->world, "%s: cluster %.*s still counts %u %s", node->host->name,
-                       SLICE_ARG(cluster->config->name), counts[i].value, counts[i].name);
-        }
-    }
-    for (uint32_t i = 0; i < cluster->endpoint_count; i++) {
-        struct endpoint *endpoint = cluster->endpoints[i];
-        unsigned connections = atomic_load(&endpoint->shared->connections);
-        if (endpoint_active(endpoint) != 0 || connections != 0) {
-            world_fail(node->host->world,
-                       "%s: an endpoint still counts %u requests and %u connections",
-                       node->host->name, endpoint_active(endpoint), connections);
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        LIST_EACH(&node->workers[i].listeners, link)
+        {
+            struct listener *listener = LIST_ITEM(link, struct listener, link);
+            const struct listener_config *to = find_listener(next, listener->config->name);
+            CHECK(to != NULL);
+            listener_apply(listener, to, NULL);
         }
     }
 }
 
-void node_check_waiters(struct node *node)
+/* ---- with a control plane ---- */
+
+static void on_changed(struct task *task)
 {
-    MAP_EACH(&node->worker.clusters.by_name, entry)
-    {
-        const struct cluster *cluster = entry->value;
-        for (uint32_t i = 0; i < cluster->endpoint_count; i++) {
-            const struct pool *pool = cluster->endpoints[i]->pool;
-            struct pool_counts counts = {.waiting = 0};
-            if (pool != NULL) {
-                counts = pool_counts(pool);
-            }
-            if (counts.waiting > 0 && counts.connecting + counts.busy == 0) {
-                world_fail(node->host->world,
-                           "%s: %u requests wait for a connection that nobody opens",
-                           node->host->name, counts.waiting);
-            }
-        }
+    struct node *node = CONTAINER_OF(task, struct node, changed);
+    loop_post(node->admin->loop, feed_task(node->feed));
+}
+
+static void start_identity(struct node *node, uint64_t seed)
+{
+    const struct node_control *control = &node->options.control;
+    struct identity_options options = {.loop = node->admin->loop,
+                                       .control = control->at,
+                                       .authority = "control:15012",
+                                       .mesh_root = control->mesh_root,
+                                       .token_file = control->token_file,
+                                       .trust_domain = "cluster.local",
+                                       .namespace = "default",
+                                       .account = control->account,
+                                       .workers = node->list,
+                                       .worker_count = node->worker_count,
+                                       .changed = &node->changed,
+                                       .seed = seed};
+    struct error err = {.text = ""};
+    node->ident = identity_new(&options, &err);
+    CHECK(node->ident != NULL);
+}
+
+static void start_feed(struct node *node, uint64_t seed)
+{
+    const struct node_control *control = &node->options.control;
+    struct feed_node said = {.address = control->address,
+                             .namespace = "default",
+                             .name = control->name,
+                             .account = control->account,
+                             .network = "",
+                             .capture = "nft"};
+    struct feed_options options = {.loop = node->admin->loop,
+                                   .identity = node->ident,
+                                   .registry = node->registry,
+                                   .workers = node->list,
+                                   .worker_count = node->worker_count,
+                                   .node = feed_node_encode(&node->arena, &said),
+                                   .message_max = MESSAGE_MAX,
+                                   .seed = seed,
+                                   .changed = &node->changed};
+    node->feed = feed_new(&options);
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        struct destinations_options destinations = {.negative_us = control->negative_us,
+                                                    .idle_us = control->idle_us,
+                                                    .waiters_max = WAITERS_MAX,
+                                                    .entries_max = ENTRIES_MAX,
+                                                    .ask = feed_ask,
+                                                    .asker = feed_asker(node->feed, i)};
+        node->workers[i].destinations = destinations_new(&node->workers[i], &destinations);
+    }
+    for (unsigned i = 0; i < control->place_count; i++) {
+        open_socket(node, &control->places[i].at, add_place, &control->places[i]);
     }
 }
 
-static void check_pools(struct node *node)
+/* ---- life ---- */
+
+static void start_worker(struct node *node, unsigned index)
 {
-    MAP_EACH(&node->worker.clusters.by_name, entry)
-    {
-        const struct cluster *cluster = entry->value;
-        for (uint32_t i = 0; i < cluster->endpoint_count; i++) {
-            const struct pool *pool = cluster->endpoints[i]->pool;
-            if (pool != NULL) {
-                struct pool_counts counts = pool_counts(pool);
-                world_fail(node->host->world,
-                           "%s: a pool still has %u connecting, %u idle, %u busy, %u waiting",
-                           node->host->name, counts.connecting, counts.idle, counts.busy,
-                           counts.waiting);
-            }
-        }
+    struct worker *worker = &node->workers[index];
+    worker_init(worker, index, node->hosts[index]->loop, node->registry, &node->settings,
+                rng_u64(&node->options.world->rng));
+    worker->stats = stats_worker_new(node->stats);
+    worker->siblings = node->list;
+    worker->sibling_count = node->worker_count;
+    if (node->options.config == NULL) {
+        return;
     }
-    if (!list_empty(&node->worker.pools)) {
-        world_fail(node->host->world, "%s: a pool is left over", node->host->name);
+    worker->identity = slice_of_text(node->options.identity);
+    if (node->options.certificate == NULL) {
+        worker->keys.provider = tls_sim();
+        return;
     }
+    struct tls_identity *certificate = tls_identity_ref(node->options.certificate);
+    struct tls_trust *trust = tls_trust_ref(node->options.trust);
+    tls_keys_set_identity_take(&worker->keys, &certificate);
+    tls_keys_set_trust_take(&worker->keys, &trust);
+}
+
+void node_start(struct node *node)
+{
+    struct rng *rng = &node->options.world->rng;
+    CHECK(!node->open);
+    node->open = true;
+    arena_init(&node->arena, NULL);
+    node->registry = shared_registry_new();
+    const struct stats_workload self = {.name = slice_of_text("sim")};
+    node->stats = stats_new(&self, STATS_SERIES_MAX, rng_u64(rng));
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        start_worker(node, i);
+    }
+    if (node->options.config != NULL) {
+        start_static(node);
+    } else {
+        start_identity(node, rng_u64(rng));
+        start_feed(node, rng_u64(rng));
+    }
+}
+
+void node_init(struct node *node, const struct node_options *options)
+{
+    CHECK(options->workers >= 1);
+    CHECK(options->workers <= NODE_WORKERS_MAX);
+    *node = (struct node){.options = *options, .worker_count = options->workers};
+    node->changed.run = on_changed;
+    worker_settings_init(&node->settings);
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        node->hosts[i] = world_host(options->world, options->pod, options->name, true);
+        node->list[i] = &node->workers[i];
+    }
+    if (options->config == NULL) {
+        node->admin = world_host(options->world, options->pod, options->name, true);
+    }
+    node_start(node);
+}
+
+void node_kill(struct node *node)
+{
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        world_kill(node->options.world, node->hosts[i]);
+    }
+    if (node->admin != NULL) {
+        world_kill(node->options.world, node->admin);
+    }
+    node_fini(node);
+}
+
+static void drain_loops(struct node *node)
+{
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        loop_drain(node->hosts[i]->loop);
+    }
+}
+
+void node_fini(struct node *node)
+{
+    if (!node->open) {
+        return;
+    }
+    node->open = false;
+    drain_loops(node); /* mail that waits */
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        worker_fini(&node->workers[i]);
+    }
+    drain_loops(node); /* connections that one gave to another which had ended */
+    if (node->admin != NULL) {
+        task_cancel(&node->changed);
+        feed_free(&node->feed);
+        identity_free(&node->ident);
+        loop_drain(node->admin->loop);
+    }
+    for (unsigned i = 0; i < node->config_count; i++) {
+        snapshot_free(&node->configs[i]->owner);
+    }
+    node->config_count = 0;
+    shared_registry_free(&node->registry);
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        stats_worker_free(&node->workers[i].stats);
+    }
+    stats_free(&node->stats);
+    arena_fini(&node->arena);
+}
+
+void node_drain(struct node *node)
+{
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        worker_drain(&node->workers[i]);
+    }
+}
+
+/* ---- what it is like ---- */
+
+bool node_is_ready(const struct node *node)
+{
+    return node->open &&
+           (node->feed == NULL || (identity_is_valid(node->ident) && feed_is_ready(node->feed)));
+}
+
+uint64_t node_exchanges(const struct node *node)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        sum += node->workers[i].exchanges_begun;
+    }
+    return sum;
+}
+
+const struct cluster *node_cluster(const struct node *node, const char *name)
+{
+    return directory_find(&node->workers[0].clusters, slice_of_text(name));
 }
 
 struct total {
     char line[1024]; /* the one that came so far */
     size_t len;
-    uint64_t reports;
+    const char *name;
+    const char *labels;
+    uint64_t sum;
 };
 
 static void end_line(struct total *total)
 {
-    static const char *const counted[] = {"istio_requests_total{",
-                                          "istio_tcp_connections_closed_total{"};
     total->line[total->len] = '\0';
-    for (size_t i = 0; i < COUNT_OF(counted); i++) {
-        const char *value = strrchr(total->line, ' ');
-        if (strncmp(total->line, counted[i], strlen(counted[i])) == 0 && value != NULL) {
-            total->reports += strtoull(value, NULL, 10);
-        }
+    size_t len = strlen(total->name);
+    const char *value = strrchr(total->line, ' ');
+    if (value != NULL && strncmp(total->line, total->name, len) == 0 &&
+        (total->line[len] == '{' || total->line[len] == ' ') &&
+        strstr(total->line, total->labels) != NULL) {
+        total->sum += strtoull(value, NULL, 10);
     }
     total->len = 0;
 }
@@ -194,29 +344,112 @@ static void take_metrics(void *owner, struct slice text)
     }
 }
 
-/* Each exchange reports once: what was counted is what was begun. */
-static void check_reports(struct node *node)
+uint64_t node_metric(const struct node *node, const char *name, const char *labels)
 {
-    struct total total = {.len = 0};
+    struct total total = {.name = name, .labels = labels};
     metrics_write(stats_get_metrics(node->stats), take_metrics, &total);
-    if (total.reports != node->worker.exchanges_begun) {
-        world_fail(node->host->world, "%s: %" PRIu64 " exchanges made %" PRIu64 " reports",
-                   node->host->name, node->worker.exchanges_begun, total.reports);
+    return total.sum;
+}
+
+/* ---- oracles ---- */
+
+static void check_cluster(const struct node *node, const struct cluster *cluster)
+{
+    const struct shared_cluster *shared = cluster->shared;
+    struct world *world = node->options.world;
+    const struct {
+        const char *name;
+        unsigned value;
+    } counts[] = {{"active requests", atomic_load(&shared->active.value)},
+                  {"pending requests", atomic_load(&shared->pending.value)},
+                  {"connections", atomic_load(&shared->connections.value)},
+                  {"retries", atomic_load(&shared->retries.value)}};
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        if (counts[i].value != 0) {
+            world_fail(world, "%s: cluster %.*s still counts %u %s", node->options.name,
+                       SLICE_ARG(cluster->config->name), counts[i].value, counts[i].name);
+        }
+    }
+    for (uint32_t i = 0; i < cluster->endpoint_count; i++) {
+        struct endpoint *endpoint = cluster->endpoints[i];
+        unsigned connections = atomic_load(&endpoint->shared->connections);
+        if (endpoint_active(endpoint) != 0 || connections != 0) {
+            world_fail(world, "%s: an endpoint still counts %u requests and %u connections",
+                       node->options.name, endpoint_active(endpoint), connections);
+        }
     }
 }
 
-void node_check_idle(struct node *node)
+static void check_pool_waiters(const struct node *node, const struct pool *pool)
 {
-    struct worker *worker = &node->worker;
-    struct world *world = node->host->world;
+    struct pool_counts counts = pool_counts(pool);
+    if (counts.waiting > 0 && counts.connecting + counts.busy == 0) {
+        world_fail(node->options.world, "%s: %u requests wait for a connection that nobody opens",
+                   node->options.name, counts.waiting);
+    }
+}
+
+/* Every pool of every worker, as `look` sees it. */
+static void each_pool(const struct node *node,
+                      void (*look)(const struct node *node, const struct pool *pool))
+{
+    for (unsigned w = 0; w < node->worker_count; w++) {
+        MAP_EACH(&node->workers[w].clusters.by_name, entry)
+        {
+            const struct cluster *cluster = entry->value;
+            for (uint32_t i = 0; i < cluster->endpoint_count; i++) {
+                if (cluster->endpoints[i]->pool != NULL) {
+                    look(node, cluster->endpoints[i]->pool);
+                }
+            }
+        }
+    }
+}
+
+void node_check_waiters(const struct node *node)
+{
+    if (node->open) {
+        each_pool(node, check_pool_waiters);
+    }
+}
+
+static void check_no_pool(const struct node *node, const struct pool *pool)
+{
+    struct pool_counts counts = pool_counts(pool);
+    world_fail(node->options.world,
+               "%s: a pool still has %u connecting, %u idle, %u busy, %u waiting",
+               node->options.name, counts.connecting, counts.idle, counts.busy, counts.waiting);
+}
+
+/* Each exchange reports once: what was counted is what was begun. */
+static void check_reports(const struct node *node)
+{
+    uint64_t reports = node_metric(node, "istio_requests_total", "") +
+                       node_metric(node, "istio_tcp_connections_closed_total", "");
+    uint64_t begun = node_exchanges(node);
+    if (reports != begun) {
+        world_fail(node->options.world, "%s: %" PRIu64 " exchanges made %" PRIu64 " reports",
+                   node->options.name, begun, reports);
+    }
+}
+
+static void check_worker_idle(const struct node *node, const struct worker *worker)
+{
+    struct world *world = node->options.world;
     uint32_t open = worker_exchanges_open(worker);
     if (open != 0) {
-        world_fail(world, "%s: %u exchanges never ended", node->host->name, open);
+        world_fail(world, "%s: %u exchanges never ended", node->options.name, open);
     }
-    check_pools(node);
-    check_reports(node);
-    if (!list_empty(&worker->servers) || !list_empty(&worker->intakes)) {
-        world_fail(world, "%s: a downstream connection never ended", node->host->name);
+    if (!list_empty(&worker->pools)) {
+        world_fail(world, "%s: a pool is left over", node->options.name);
+    }
+    if (!list_empty(&worker->servers) || !list_empty(&worker->intakes) ||
+        !list_empty(&worker->arrivals)) {
+        world_fail(world, "%s: a downstream connection never ended", node->options.name);
+    }
+    if (worker_get_load(worker) != 0) {
+        world_fail(world, "%s: a worker without connections weighs %u", node->options.name,
+                   worker_get_load(worker));
     }
     MAP_EACH(&worker->clusters.by_name, entry)
     {
@@ -225,14 +458,14 @@ void node_check_idle(struct node *node)
     world_note(world, "exchanges", worker->exchanges_begun, open, 0);
 }
 
-void node_fini(struct node *node)
+void node_check_idle(const struct node *node)
 {
-    worker_fini(&node->worker);
-    loop_drain(node->host->loop);
-    for (unsigned i = 0; i < node->config_count; i++) {
-        snapshot_free(&node->configs[i]->owner);
+    if (!node->open) {
+        return;
     }
-    shared_registry_free(&node->registry);
-    stats_worker_free(&node->worker.stats);
-    stats_free(&node->stats);
+    each_pool(node, check_no_pool);
+    check_reports(node);
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        check_worker_idle(node, &node->workers[i]);
+    }
 }

@@ -69,14 +69,21 @@ static void make_hosts(struct run *run)
     client->outbound = addr_ipv4(10, 0, 0, 1, 15001);
     run->client_host = world_host(world, client, "clients", false);
     run->server_host = world_host(world, server, "applications", false);
-    struct host *sidecar = world_host(world, client, "outbound sidecar", true);
-    node_init(&run->client_node, sidecar, CLIENT_IDENTITY,
-              scenario_client_config(&run->arena, &run->plan, false), rng_u64(&world->rng));
+    struct node_options options = {.world = world,
+                                   .pod = client,
+                                   .name = "outbound sidecar",
+                                   .workers = run->plan.workers,
+                                   .identity = CLIENT_IDENTITY,
+                                   .config =
+                                       scenario_client_config(&run->arena, &run->plan, false)};
+    node_init(&run->client_node, &options);
     if (run->plan.two_hops) {
         server->inbound = addr_ipv4(10, 0, 0, 2, 15006);
-        sidecar = world_host(world, server, "inbound sidecar", true);
-        node_init(&run->server_node, sidecar, SCENARIO_SERVER_IDENTITY,
-                  scenario_server_config(&run->arena, &run->plan), rng_u64(&world->rng));
+        options.pod = server;
+        options.name = "inbound sidecar";
+        options.identity = SCENARIO_SERVER_IDENTITY;
+        options.config = scenario_server_config(&run->arena, &run->plan);
+        node_init(&run->server_node, &options);
     }
 }
 
@@ -182,7 +189,7 @@ static void drive(struct run *run)
     if (plan->drain_at_us != 0 && !run->drained && since_us >= plan->drain_at_us) {
         run->drained = true;
         world_note(&run->world, "drain", 0, 0, 0);
-        worker_drain(&run->client_node.worker);
+        node_drain(&run->client_node);
     }
     if (plan->heal_at_us != 0 && !run->healed && since_us >= plan->heal_at_us) {
         run->healed = true;
@@ -228,9 +235,9 @@ static void check_share(struct run *run, unsigned phase, const unsigned *weight)
         sum += weight[i];
         total += run->phase_counts[phase][i];
     }
-    uint64_t bound = plan->clusters == 2 ? 1 : 2;
+    uint64_t bound = (plan->clusters == 2 ? 1 : 2) * (uint64_t)plan->workers;
     for (unsigned i = 0; i < plan->clusters; i++) {
-        /* |count - total * w / sum| < bound, without fractions */
+        /* |count - total * w / sum| < bound for each worker, without fractions */
         uint64_t is = run->phase_counts[phase][i] * sum;
         uint64_t should = total * weight[i];
         uint64_t off = is > should ? is - should : should - is;
@@ -309,7 +316,7 @@ void run_seed(uint64_t seed, const struct scenario *only, FILE *trace, struct ru
     *result = (struct run_result){.hash = run->world.hash,
                                   .notes = run->world.notes,
                                   .requests = run->ledger.count,
-                                  .exchanges = run->client_node.worker.exchanges_begun,
+                                  .exchanges = node_exchanges(&run->client_node),
                                   .failed = run->world.failures > 0};
     for (unsigned i = 0; i < LEDGER_END_COUNT; i++) {
         result->ends[i] = ledger_ends(&run->ledger, (enum ledger_end)i);

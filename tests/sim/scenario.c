@@ -102,6 +102,7 @@ static void base(struct plan *plan, struct rng *rng)
                                         .drip_max_us = between(rng, 100, 20000),
                                         .reconnect_ppm = half(rng) ? 0 : 200000};
     plan->client.depth = half(rng) ? 1 : between(rng, 2, CLIENT_DEPTH_MAX);
+    plan->workers = half(rng) ? 1 : between(rng, 2, 3);
     plan->mix = (struct app_mix){.slow_max_us = between(rng, 1000, 200000)};
     plan->mix.weight[APP_ANSWER] = 10;
     plan->mix.weight[APP_CHUNKED] = 5;

@@ -15,6 +15,7 @@ struct plan {
      * applications, behind a sidecar of its own with mutual TLS where two_hops says so. */
     bool two_hops;
     bool opaque;
+    unsigned workers; /* of each sidecar */
     unsigned clusters;
     unsigned endpoints; /* of each cluster */
     unsigned clients;
