@@ -41,6 +41,9 @@ void log_open(const struct log_config *wanted)
 {
     config = *wanted;
     log_set_level(wanted->level);
+    for (size_t i = 0; i < LIMIT_SITES; i++) {
+        atomic_store_explicit(&sites[i].began_us, 0, memory_order_relaxed);
+    }
 }
 
 void log_set_level(enum log_level level)

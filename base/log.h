@@ -55,7 +55,7 @@ struct log_config {
     void *owner;     /* for sink and wall */
 };
 
-/* Without it: text, level info, to stderr. */
+/* Without it: text, level info, to stderr. What log_limited counts begins anew. */
 void log_open(const struct log_config *config);
 
 void log_set_level(enum log_level level);

@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/rng.h"
 #include "base/tls.h"
 #include "base/token.h"
 #include "base/version.h"
@@ -296,8 +297,10 @@ static void services_open(struct daemon *daemon)
     daemon->certificates = ca_service_new(daemon->loop, daemon->ca, &daemon->credentials);
     daemon->api = api_new(&(struct api_options){
         .loop = daemon->loop, .picture = &daemon->picture, .certificates = daemon->certificates});
-    daemon->ads =
-        ads_new(daemon->loop, &daemon->picture, &daemon->credentials, api_get_task(daemon->api));
+    struct rng rng;
+    rng_seed_from_system(&rng);
+    daemon->ads = ads_new(daemon->loop, &daemon->picture, &daemon->credentials,
+                          api_get_task(daemon->api), rng_u64(&rng));
     api_set_ads(daemon->api, daemon->ads);
 }
 

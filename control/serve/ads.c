@@ -123,7 +123,7 @@ static void source_each(void *owner, void *viewer, enum xds_resource type,
 /* ---- life ---- */
 
 struct ads *ads_new(struct loop *loop, const struct picture *picture,
-                    const struct credentials *credentials, struct task *progress)
+                    const struct credentials *credentials, struct task *progress, uint64_t seed)
 {
     struct ads *ads = NEW(struct ads);
     ads->loop = loop;
@@ -133,7 +133,7 @@ struct ads *ads_new(struct loop *loop, const struct picture *picture,
     ads->source = (struct ads_source){
         .owner = ads, .admit = source_admit, .get = source_get, .each = source_each};
     list_init(&ads->peers);
-    rng_seed_from_system(&ads->rng);
+    rng_seed(&ads->rng, seed);
     return ads;
 }
 

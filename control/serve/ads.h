@@ -59,9 +59,10 @@ struct ads_counts {
 };
 
 /* All borrowed, and outliving it. `progress` (may be null) is posted when a client has come, gone
- * or answered. */
+ * or answered. `seed` is secret, since clients choose the names that are hashed. */
 struct ads *ads_new(struct loop *loop, const struct picture *picture,
-                    const struct credentials *credentials, struct task *progress) MUST_USE;
+                    const struct credentials *credentials, struct task *progress,
+                    uint64_t seed) MUST_USE;
 /* Ends all streams with UNAVAILABLE. */
 void ads_free(struct ads **ads);
 

@@ -219,7 +219,7 @@ static void begin_request(struct client *client)
     enum ledger_method method = draw_method(client);
     bool has_body = method == LEDGER_PUT || method == LEDGER_POST;
     uint64_t len = has_body || plan->opaque ? world_between(world, 0, plan->body_max) : 0;
-    uint64_t number = ledger_begin(client->ledger, method, len);
+    uint64_t number = ledger_begin(client->ledger, client->number, method, len);
     client->left--;
     client->waiting[client->waiting_count++] = number;
     client->sending_chunked = has_body && !plan->opaque && world_chance(world, plan->chunked_ppm);
@@ -397,11 +397,15 @@ static void run(struct task *task)
     arm(client);
 }
 
-void client_init(struct client *client, struct host *host, struct ledger *ledger,
+void client_init(struct client *client, unsigned number, struct host *host, struct ledger *ledger,
                  const struct addr *to, const char *authority, const struct client_plan *plan)
 {
-    *client = (struct client){
-        .host = host, .ledger = ledger, .plan = *plan, .to = *to, .authority = authority};
+    *client = (struct client){.number = number,
+                              .host = host,
+                              .ledger = ledger,
+                              .plan = *plan,
+                              .to = *to,
+                              .authority = authority};
     CHECK(plan->depth >= 1);
     CHECK(plan->depth <= CLIENT_DEPTH_MAX);
     client->task.run = run;

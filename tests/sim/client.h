@@ -34,6 +34,7 @@ struct client {
     struct client_plan plan;
     struct addr to;
     const char *authority;
+    unsigned number;
     struct wire wire;
     struct task task;
     struct timer timer;
@@ -53,7 +54,8 @@ struct client {
     bool done;
 };
 
-void client_init(struct client *client, struct host *host, struct ledger *ledger,
+/* `number`: of its rows in the ledger. */
+void client_init(struct client *client, unsigned number, struct host *host, struct ledger *ledger,
                  const struct addr *to, const char *authority, const struct client_plan *plan);
 /* More requests, after it was done. */
 void client_more(struct client *client, unsigned requests);

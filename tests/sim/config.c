@@ -66,8 +66,11 @@ static const char *endpoints(struct arena *arena, const struct plan *plan, unsig
             : "";
     for (unsigned i = 0; i < plan->endpoints; i++) {
         list = join(arena, list,
-                    arena_printf(arena, "{'endpoint':{'address':" SOCKET("10.0.0.2", "%u") "}%s}",
-                                 8001 + cluster * plan->endpoints + i, identity));
+                    arena_printf(arena, "{'endpoint':{'address':" SOCKET("%s", "%u") "}%s}",
+                                 plan->server_ip != NULL ? plan->server_ip : "10.0.0.2",
+                                 (plan->first_port != 0 ? plan->first_port : 8001) +
+                                     cluster * plan->endpoints + i,
+                                 identity));
     }
     return list;
 }
@@ -131,9 +134,9 @@ const char *scenario_client_config(struct arena *arena, const struct plan *plan,
         filter, clusters);
 }
 
-const char *scenario_server_config(struct arena *arena, const struct plan *plan)
+/* Of a sidecar on that address, which listens on 15006. */
+static const char *server_config(struct arena *arena, const char *ip)
 {
-    (void)plan;
     const char *routes =
         "{'match':{'connect_matcher':{}},'route':{'cluster':'inbound','timeout':'0s',"
         "'upgrade_configs':[{'upgrade_type':'CONNECT','connect_config':{}}]}},"
@@ -145,7 +148,7 @@ const char *scenario_server_config(struct arena *arena, const struct plan *plan)
         arena,
         "{'node':{'id':'server'},'static_resources':{'listeners':[{'name':'inbound',"
         "'traffic_direction':'INBOUND','address':" SOCKET(
-            "10.0.0.2",
+            "%s",
             "15006") ",'listener_filters':[{'name':'envoy.filters.listener.original_dst','typed_"
                      "config':{"
                      "'@type':'" TYPE "filters.listener.original_dst.v3.OriginalDst'}},"
@@ -161,5 +164,27 @@ const char *scenario_server_config(struct arena *arena, const struct plan *plan)
                      "'CLUSTER_PROVIDED','upstream_bind_config':{'source_address':{'address':'127."
                      "0.0.6',"
                      "'port_value':0}}}]}}",
-        http, tls_common);
+        ip, http, tls_common);
+}
+
+const char *scenario_server_config(struct arena *arena, const struct plan *plan)
+{
+    (void)plan;
+    return server_config(arena, "10.0.0.2");
+}
+
+const char *scenario_intruding_client(struct arena *arena)
+{
+    const struct plan plan = {.two_hops = true,
+                              .clusters = 1,
+                              .endpoints = 1,
+                              .weight = {1},
+                              .server_ip = "10.0.1.1",
+                              .first_port = 8000};
+    return scenario_client_config(arena, &plan, false);
+}
+
+const char *scenario_intruding_server(struct arena *arena)
+{
+    return server_config(arena, "10.0.1.1");
 }

@@ -14,14 +14,17 @@ void ledger_fini(struct ledger *ledger)
     mem_free(ledger->rows);
 }
 
-uint64_t ledger_begin(struct ledger *ledger, enum ledger_method method, uint64_t body_len)
+uint64_t ledger_begin(struct ledger *ledger, unsigned client, enum ledger_method method,
+                      uint64_t body_len)
 {
     if (ledger->count == ledger->cap) {
         ledger->cap = ledger->cap == 0 ? 64 : 2 * ledger->cap;
         ledger->rows = mem_resize(ledger->rows, ledger->cap * sizeof *ledger->rows);
     }
-    ledger->rows[ledger->count] = (struct ledger_row){
-        .method = method, .body_len = body_len, .begun_us = ledger->world->now_us};
+    ledger->rows[ledger->count] = (struct ledger_row){.client = client,
+                                                      .method = method,
+                                                      .body_len = body_len,
+                                                      .begun_us = ledger->world->now_us};
     world_note(ledger->world, "request", ledger->count + 1, method, body_len);
     return ++ledger->count;
 }
@@ -54,7 +57,7 @@ unsigned ledger_seen(struct ledger *ledger, uint64_t number, unsigned app)
         return 0;
     }
     unsigned tried = row->heads++;
-    row->tries[tried] = (struct ledger_try){.app = app};
+    row->tries[tried] = (struct ledger_try){.app = app, .at_us = ledger->world->now_us};
     world_note(ledger->world, "seen", number, app, tried);
     if (tried > 0 && !ledger_idempotent(row->method) && !ledger->posts_may_repeat) {
         world_fail(ledger->world, "request %" PRIu64 " is not idempotent and came %u times", number,
@@ -98,6 +101,7 @@ void ledger_end(struct ledger *ledger, uint64_t number, enum ledger_end end,
     }
     row->end = end;
     row->status = got->status;
+    row->ended_us = ledger->world->now_us;
     world_note(ledger->world, "end", number, end, got->status);
     if (end == LEDGER_ANSWERED) {
         check_answer(ledger, number, row, got);

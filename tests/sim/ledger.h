@@ -28,17 +28,20 @@ struct ledger_try {
     unsigned app;
     unsigned status;     /* of the answer that it means to give */
     uint64_t answer_len; /* its whole body */
-    bool whole;          /* all of it was written */
+    uint64_t at_us;
+    bool whole; /* all of it was written */
 };
 
 struct ledger_row {
     enum ledger_method method;
     enum ledger_end end;
+    unsigned client; /* its number */
     unsigned status; /* what the client got */
     uint64_t body_len;
     unsigned heads; /* how often an application got the whole head */
     struct ledger_try tries[LEDGER_TRIES_MAX];
     uint64_t begun_us;
+    uint64_t ended_us;
 };
 
 struct ledger {
@@ -52,7 +55,8 @@ struct ledger {
 void ledger_init(struct ledger *ledger, struct world *world);
 void ledger_fini(struct ledger *ledger);
 /* The number of a new request. */
-uint64_t ledger_begin(struct ledger *ledger, enum ledger_method method, uint64_t body_len);
+uint64_t ledger_begin(struct ledger *ledger, unsigned client, enum ledger_method method,
+                      uint64_t body_len);
 /* Null with a failure when there is no such request. */
 struct ledger_row *ledger_row(struct ledger *ledger, uint64_t number);
 const char *ledger_method_name(enum ledger_method method);

@@ -74,7 +74,7 @@ void end_kill(struct end *end, enum net_error error)
     }
     end->dead = true;
     end->error = error;
-    if (rng_below(&end->link->world->rng, 2) == 0) {
+    if (!end->link->shape.gentle && rng_below(&end->link->world->rng, 2) == 0) {
         end->queue_at = end->queue_len; /* what was not read is lost, or not */
     }
 }
@@ -182,6 +182,7 @@ void end_arrive(struct end *end)
         end->fin = true;
         break;
     case SEGMENT_RST:
+        end->established = true; /* a connect that waits for its answer has one now */
         end_kill(end, NET_ERROR_RESET);
         break;
     }
@@ -202,8 +203,8 @@ size_t end_room(const struct end *end)
 void end_finish(struct end *end, enum segment_kind kind)
 {
     struct end *peer = peer_of(end);
-    bool destroys =
-        kind == SEGMENT_RST && rng_below(&end->link->world->rng, 2) == 0 && !end->conn.connecting;
+    bool destroys = kind == SEGMENT_RST && !end->link->shape.gentle &&
+                    rng_below(&end->link->world->rng, 2) == 0 && !end->conn.connecting;
     if (destroys) {
         drop_segments(peer);
     }

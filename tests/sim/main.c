@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/crypto.h"
 #include "base/json.h"
-#include "base/log.h"
+#include "tests/sim/authority.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/run.h"
 #include "tests/sim/scenario.h"
+#include "tests/sim/sim_log.h"
 
 struct asked {
     uint64_t first;
@@ -76,13 +78,16 @@ static bool read_arguments(struct asked *asked, int count, char **arguments)
     return asked->last > 0;
 }
 
-static bool run_twice(const struct asked *asked, uint64_t seed)
+static bool run_twice(const struct run_process *process, const struct asked *asked, uint64_t seed)
 {
     const struct scenario *scenario = asked->only != NULL ? asked->only : run_scenario_of(seed);
     struct run_result first;
     struct run_result second;
-    run_seed(seed, asked->only, asked->trace ? stdout : NULL, &first);
-    run_seed(seed, asked->only, NULL, &second);
+    struct run_start start = {
+        .seed = seed, .only = asked->only, .trace = asked->trace ? stdout : NULL};
+    run_seed(process, &start, &first);
+    start.trace = NULL;
+    run_seed(process, &start, &second);
     bool same = first.hash == second.hash && first.notes == second.notes;
     if (asked->first == asked->last) {
         (void)printf("seed %" PRIu64 " %s: hash %016" PRIx64 ", %" PRIu64 " lines, %" PRIu64
@@ -105,12 +110,6 @@ static bool run_twice(const struct asked *asked, uint64_t seed)
     return same && !first.failed;
 }
 
-static void drop_line(void *owner, struct slice line)
-{
-    (void)owner;
-    (void)line;
-}
-
 int main(int count, char **arguments)
 {
     struct asked asked = {.last = 0};
@@ -119,15 +118,19 @@ int main(int count, char **arguments)
     }
     alloc_init();
     json_init_library();
-    const struct log_config config = {.level = LOG_LEVEL_ERROR, .sink = drop_line};
-    log_open(&config);
+    crypto_init();
+    struct authority authority = {.folder = NULL};
+    struct sim_log log = {.world = NULL};
+    sim_log_open(&log);
+    const struct run_process process = {.authority = &authority, .log = &log};
     uint64_t failed = 0;
     for (uint64_t seed = asked.first; seed <= asked.last; seed++) {
-        failed += !run_twice(&asked, seed);
+        failed += !run_twice(&process, &asked, seed);
     }
     if (asked.first != asked.last) {
         (void)printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", asked.last - asked.first + 1,
                      failed);
     }
+    authority_close(&authority);
     return failed > 0;
 }

@@ -297,6 +297,13 @@ bool node_is_ready(const struct node *node)
            (node->feed == NULL || (identity_is_valid(node->ident) && feed_is_ready(node->feed)));
 }
 
+uint64_t node_certificate_end(const struct node *node)
+{
+    const struct tls_validity *validity =
+        node->ident != NULL ? identity_get_validity(node->ident) : NULL;
+    return validity != NULL ? validity->not_after_us : 0;
+}
+
 uint64_t node_exchanges(const struct node *node)
 {
     uint64_t sum = 0;

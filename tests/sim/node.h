@@ -76,6 +76,8 @@ void node_update(struct node *node, const char *config);
 void node_drain(struct node *node);
 /* It serves: always, or once the control plane has told it enough. */
 bool node_is_ready(const struct node *node);
+/* When its certificate in use ends, wall time; 0: it has none of the control plane. */
+uint64_t node_certificate_end(const struct node *node);
 uint64_t node_exchanges(const struct node *node);
 /* Its clusters' shared state; null: no cluster of that name. */
 const struct cluster *node_cluster(const struct node *node, const char *name);

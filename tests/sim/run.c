@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "tests/sim/app.h"
 #include "tests/sim/client.h"
+#include "tests/sim/mesh.h"
 #include "tests/sim/node.h"
 #include "tests/sim/scenario.h"
 
@@ -101,21 +102,17 @@ static void make_actors(struct run *run)
     }
     struct addr to = scenario_app_addr(plan, 0);
     for (unsigned i = 0; i < plan->clients; i++) {
-        client_init(&run->clients[i], run->client_host, &run->ledger, &to, "server.default:8001",
+        client_init(&run->clients[i], i, run->client_host, &run->ledger, &to, "server.default:8001",
                     &plan->client);
     }
 }
 
-static void set_up(struct run *run, uint64_t seed, const struct scenario *only, FILE *trace)
+static void set_up(struct run *run, const struct scenario *scenario, struct rng *rng, FILE *trace)
 {
-    struct rng rng;
-    rng_seed(&rng, seed);
-    const struct scenario *scenario = &scenarios[rng_below(&rng, scenario_count)];
-    scenario = only != NULL ? only : scenario;
-    world_init(&run->world, rng_u64(&rng), trace);
+    world_init(&run->world, rng_u64(rng), trace);
     arena_init(&run->arena, NULL);
     ledger_init(&run->ledger, &run->world);
-    scenario->draw(&run->plan, &rng);
+    scenario->draw(&run->plan, rng);
     run->ledger.posts_may_repeat = run->plan.posts_may_repeat;
     run->app_count = run->plan.clusters * run->plan.endpoints;
     CHECK(run->app_count <= APPS_MAX);
@@ -124,8 +121,8 @@ static void set_up(struct run *run, uint64_t seed, const struct scenario *only, 
     make_actors(run);
     run->begun_us = run->world.now_us;
     if (run->plan.fail_a_call) {
-        run->world.fail_how = (enum world_failing)rng_below(&rng, WORLD_FAILING_COUNT);
-        run->world.fail_at = 1 + rng_below(&rng, CALLS_TO_FAIL);
+        run->world.fail_how = (enum world_failing)rng_below(rng, WORLD_FAILING_COUNT);
+        run->world.fail_at = 1 + rng_below(rng, CALLS_TO_FAIL);
     }
     if (run->plan.outage_every_us != 0) {
         run->next_outage_us = run->begun_us + run->plan.outage_every_us;
@@ -300,10 +297,25 @@ static void tear_down(struct run *run)
     arena_fini(&run->arena);
 }
 
-void run_seed(uint64_t seed, const struct scenario *only, FILE *trace, struct run_result *result)
+void run_take_result(const struct world *world, const struct ledger *ledger, uint64_t exchanges,
+                     struct run_result *result)
+{
+    *result = (struct run_result){.hash = world->hash,
+                                  .notes = world->notes,
+                                  .requests = ledger->count,
+                                  .exchanges = exchanges,
+                                  .failed = world->failures > 0};
+    for (unsigned i = 0; i < LEDGER_END_COUNT; i++) {
+        result->ends[i] = ledger_ends(ledger, (enum ledger_end)i);
+    }
+    (void)snprintf(result->failure, sizeof result->failure, "%s", world->failure);
+}
+
+static void run_hop(const struct run_start *start, const struct scenario *scenario, struct rng *rng,
+                    struct run_result *result)
 {
     struct run *run = NEW(struct run);
-    set_up(run, seed, only, trace);
+    set_up(run, scenario, rng, start->trace);
     live(run);
     if (run->plan.exact_weights && run->world.failures == 0) {
         change_weights(run);
@@ -313,15 +325,26 @@ void run_seed(uint64_t seed, const struct scenario *only, FILE *trace, struct ru
         world_fail(&run->world, "the clients never came to an end");
     }
     finish(run);
-    *result = (struct run_result){.hash = run->world.hash,
-                                  .notes = run->world.notes,
-                                  .requests = run->ledger.count,
-                                  .exchanges = node_exchanges(&run->client_node),
-                                  .failed = run->world.failures > 0};
-    for (unsigned i = 0; i < LEDGER_END_COUNT; i++) {
-        result->ends[i] = ledger_ends(&run->ledger, (enum ledger_end)i);
-    }
-    (void)snprintf(result->failure, sizeof result->failure, "%s", run->world.failure);
+    run_take_result(&run->world, &run->ledger, node_exchanges(&run->client_node), result);
     tear_down(run);
     mem_free(run);
+}
+
+void run_seed(const struct run_process *process, const struct run_start *start,
+              struct run_result *result)
+{
+    struct rng rng;
+    rng_seed(&rng, start->seed);
+    const struct scenario *scenario = &scenarios[rng_below(&rng, scenario_count)];
+    scenario = start->only != NULL ? start->only : scenario;
+    if (scenario->draw_mesh == NULL) {
+        run_hop(start, scenario, &rng, result);
+        return;
+    }
+    struct mesh_start mesh = {.seed = start->seed,
+                              .scenario = scenario,
+                              .trace = start->trace,
+                              .authority = process->authority,
+                              .log = process->log};
+    mesh_run(&mesh, &rng, result);
 }

@@ -6,7 +6,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
+struct authority;
+struct ledger;
 struct scenario;
+struct sim_log;
+struct world;
 
 struct run_result {
     uint64_t hash;  /* of the trace */
@@ -18,7 +22,22 @@ struct run_result {
     char failure[512];
 };
 
-/* `only`: null for the one that the seed picks. `trace`: null, or where its lines go. */
-void run_seed(uint64_t seed, const struct scenario *only, FILE *trace, struct run_result *result);
+/* What runs of one process share. */
+struct run_process {
+    struct authority *authority;
+    struct sim_log *log;
+};
+
+struct run_start {
+    uint64_t seed;
+    const struct scenario *only; /* null: the one that the seed picks */
+    FILE *trace;                 /* null, or where its lines go */
+};
+
+void run_seed(const struct run_process *process, const struct run_start *start,
+              struct run_result *result);
 /* The one that the seed picks. */
 const struct scenario *run_scenario_of(uint64_t seed);
+/* What the run came to so far. */
+void run_take_result(const struct world *world, const struct ledger *ledger, uint64_t exchanges,
+                     struct run_result *result);

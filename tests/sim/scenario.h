@@ -10,6 +10,8 @@
 #define SCENARIO_CLIENTS_MAX     6
 #define SCENARIO_SERVER_IDENTITY "spiffe://cluster.local/ns/default/sa/server"
 
+struct mesh_plan;
+
 struct plan {
     /* Topology: a client pod with a sidecar; a server pod with `clusters` x `endpoints`
      * applications, behind a sidecar of its own with mutual TLS where two_hops says so. */
@@ -19,6 +21,8 @@ struct plan {
     unsigned clusters;
     unsigned endpoints; /* of each cluster */
     unsigned clients;
+    const char *server_ip; /* null: 10.0.0.2 */
+    uint16_t first_port;   /* of the applications; 0: 8001 */
     /* Policy, as JSON members with ' for "; null: nothing said. */
     unsigned weight[SCENARIO_CLUSTERS_MAX];
     unsigned
@@ -50,7 +54,9 @@ struct plan {
 struct scenario {
     const char *name;
     const char *meaning;
+    /* One of the two: a hop, or a mesh with its control plane. */
     void (*draw)(struct plan *plan, struct rng *rng);
+    void (*draw_mesh)(struct mesh_plan *plan, struct rng *rng);
 };
 
 extern const struct scenario scenarios[];
@@ -59,4 +65,17 @@ extern const unsigned scenario_count;
 /* Bootstraps of the two sidecars; `later`: with the later weights. */
 const char *scenario_client_config(struct arena *arena, const struct plan *plan, bool later);
 const char *scenario_server_config(struct arena *arena, const struct plan *plan);
+/* Of an intruder in a mesh: the client's sidecar, in front of server 10.0.1.1, or that server's. */
+const char *scenario_intruding_client(struct arena *arena);
+const char *scenario_intruding_server(struct arena *arena);
 struct addr scenario_app_addr(const struct plan *plan, unsigned app);
+
+/* Of scenario_mesh.c. */
+void draw_mesh_control(struct mesh_plan *plan, struct rng *rng);
+void draw_mesh_change(struct mesh_plan *plan, struct rng *rng);
+void draw_mesh_nack(struct mesh_plan *plan, struct rng *rng);
+void draw_mesh_demand(struct mesh_plan *plan, struct rng *rng);
+void draw_mesh_silence(struct mesh_plan *plan, struct rng *rng);
+void draw_mesh_intruder(struct mesh_plan *plan, struct rng *rng);
+void draw_mesh_renewal(struct mesh_plan *plan, struct rng *rng);
+void draw_mesh_killed(struct mesh_plan *plan, struct rng *rng);

@@ -6,10 +6,8 @@
 #include "base/alloc.h"
 #include "tests/sim/link.h"
 
-#define ROUNDS_MAX     200000U
-#define FIRST_TIME_US  UINT64_C(1000000)
-#define WALL_OFFSET_US UINT64_C(1790000000000000)
-#define FIRST_PORT     20000
+#define ROUNDS_MAX 200000U
+#define FIRST_PORT 20000
 
 struct world_event {
     uint64_t at_us;
@@ -153,7 +151,8 @@ static bool run_round(struct world *world)
     shuffle_hosts(world);
     for (unsigned i = 0; i < world->host_count; i++) {
         struct host *host = &world->hosts[world->order[i]];
-        any |= loop_step(host->loop, world->now_us, world->now_us + WALL_OFFSET_US, &host->next_us);
+        any |= loop_step(host->loop, world->now_us, world->now_us + WORLD_WALL_OFFSET_US,
+                         &host->next_us);
     }
     return any;
 }
@@ -225,7 +224,7 @@ void world_run(struct world *world, uint64_t until_us)
 
 void world_init(struct world *world, uint64_t seed, FILE *trace)
 {
-    *world = (struct world){.now_us = FIRST_TIME_US, .next_port = FIRST_PORT, .trace = trace};
+    *world = (struct world){.now_us = WORLD_FIRST_US, .next_port = FIRST_PORT, .trace = trace};
     rng_seed(&world->rng, seed);
     world->hash = UINT64_C(0xCBF29CE484222325);
     world->shape = (struct world_shape){.latency_min_us = 50, .latency_max_us = 50};
@@ -275,7 +274,7 @@ struct host *world_host(struct world *world, struct pod *pod, const char *name, 
         .world = world, .pod = pod, .name = name, .sidecar = sidecar, .next_us = UINT64_MAX};
     host->loop = loop_new_stepped(world_net(), host);
     uint64_t next_us;
-    (void)loop_step(host->loop, world->now_us, world->now_us + WALL_OFFSET_US, &next_us);
+    (void)loop_step(host->loop, world->now_us, world->now_us + WORLD_WALL_OFFSET_US, &next_us);
     return host;
 }
 

@@ -34,6 +34,7 @@ struct world_shape {
     uint32_t swallow_ppm; /* of connects: never answered */
     uint32_t reset_ppm;   /* of segments: the connection is torn down under way */
     uint32_t silence_ppm; /* of segments: nothing arrives any more, either way */
+    bool gentle;          /* RST destroys nothing that was sent before it */
 };
 
 /* Who redirects what, as nftables would; ADDR_NONE: nothing. */
@@ -81,6 +82,9 @@ struct host {
     bool sidecar; /* not redirected, and its calls are those that fail_at counts */
     uint64_t next_us;
 };
+
+#define WORLD_FIRST_US       UINT64_C(1000000)
+#define WORLD_WALL_OFFSET_US UINT64_C(1790000000000000) /* wall time less virtual time */
 
 #define WORLD_HOSTS_MAX  24
 #define WORLD_SHAPES_MAX 32
