@@ -443,6 +443,7 @@ void app_start(struct app *app)
 {
     struct error err;
     CHECK(app->net == NULL);
+    world_touch(app->host);
     app->net = net_listen(app->host->loop, &app->at, 128, &err);
     CHECK(app->net != NULL);
     app->net->owner = &app->task;
@@ -456,6 +457,7 @@ void app_stop(struct app *app)
         return;
     }
     world_note(app->host->world, "app stops", app->number, 0, 0);
+    world_touch(app->host);
     task_cancel(&app->task);
     app->net->ops->unlisten(&app->net);
     LIST_EACH(&app->conns, node)

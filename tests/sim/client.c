@@ -416,6 +416,7 @@ void client_init(struct client *client, unsigned number, struct host *host, stru
 
 void client_more(struct client *client, unsigned requests)
 {
+    world_touch(client->host);
     client->left += requests;
     client->done = client->left == 0;
     client->next_at_us =

@@ -53,6 +53,7 @@ void control_apply(struct control *control, const char *text)
     policy_documents_fini(&documents);
     arena_fini(&arena);
     replace_model(picture);
+    world_touch(control->host);
     world_note(control->options.world, "objects", picture->set.generation, picture->set.count, 0);
     if (control->ads != NULL) {
         ads_picture_changed(control->ads);
@@ -129,6 +130,7 @@ void control_start(struct control *control)
 {
     struct loop *loop = control->host->loop;
     CHECK(control->ads == NULL);
+    world_touch(control->host);
     world_note(control->options.world, "control starts", control->picture.set.generation, 0, 0);
     control->ca = authority_reopen(control->options.authority, control->options.ttl_s);
     control->credentials = (struct credentials){

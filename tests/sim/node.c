@@ -16,6 +16,16 @@
 #define WAITERS_MAX 64U
 #define ENTRIES_MAX 64U
 
+static void touch(struct node *node)
+{
+    for (unsigned i = 0; i < node->worker_count; i++) {
+        world_touch(node->hosts[i]);
+    }
+    if (node->admin != NULL) {
+        world_touch(node->admin);
+    }
+}
+
 /* ---- static configuration ---- */
 
 static struct bootstrap *compile(const char *config)
@@ -99,6 +109,7 @@ static const struct listener_config *find_listener(const struct bootstrap *confi
 void node_update(struct node *node, const char *config)
 {
     CHECK(node->config_count < NODE_CONFIGS_MAX);
+    touch(node);
     struct bootstrap *next = compile(config);
     node->configs[node->config_count++] = next;
     put_clusters(node, next);
@@ -202,6 +213,7 @@ void node_start(struct node *node)
 {
     struct rng *rng = &node->options.world->rng;
     CHECK(!node->open);
+    touch(node);
     node->open = true;
     arena_init(&node->arena, NULL);
     node->registry = shared_registry_new();
@@ -284,6 +296,7 @@ void node_fini(struct node *node)
 
 void node_drain(struct node *node)
 {
+    touch(node);
     for (unsigned i = 0; i < node->worker_count; i++) {
         worker_drain(&node->workers[i]);
     }

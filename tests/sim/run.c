@@ -42,7 +42,7 @@ const struct scenario *run_scenario_of(uint64_t seed)
 {
     struct rng rng;
     rng_seed(&rng, seed);
-    return &scenarios[rng_below(&rng, scenario_count)];
+    return scenario_draw(&rng);
 }
 
 /* ---- set-up ---- */
@@ -335,7 +335,7 @@ void run_seed(const struct run_process *process, const struct run_start *start,
 {
     struct rng rng;
     rng_seed(&rng, start->seed);
-    const struct scenario *scenario = &scenarios[rng_below(&rng, scenario_count)];
+    const struct scenario *scenario = scenario_draw(&rng);
     scenario = start->only != NULL ? start->only : scenario;
     if (scenario->draw_mesh == NULL) {
         run_hop(start, scenario, &rng, result);

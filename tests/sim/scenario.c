@@ -288,32 +288,46 @@ static void draw_opaque_refused(struct plan *plan, struct rng *rng)
 }
 
 const struct scenario scenarios[] = {
-    {"plain", "every request is answered by its application", .draw = draw_plain},
-    {"weights", "exact shares, also over a change", .draw = draw_weights},
-    {"errors", "500, 503, answers before the request's end", .draw = draw_errors},
-    {"rude", "applications that close, reset, stop in the middle, talk nonsense",
+    {"plain", "every request is answered by its application", 2, .draw = draw_plain},
+    {"weights", "exact shares, also over a change", 2, .draw = draw_weights},
+    {"errors", "500, 503, answers before the request's end", 2, .draw = draw_errors},
+    {"rude", "applications that close, reset, stop in the middle, talk nonsense", 2,
      .draw = draw_rude},
-    {"network", "connects refused and swallowed, resets, silence", .draw = draw_network},
-    {"impatient", "clients that leave", .draw = draw_impatient},
-    {"timeouts", "applications that hang; route and per-try timeouts", .draw = draw_timeouts},
-    {"outage", "applications that go and come back", .draw = draw_outage},
-    {"breakers", "limits of 1 and 2 under six clients", .draw = draw_breakers},
-    {"budget", "retries within their budget", .draw = draw_budget},
-    {"ejection", "an endpoint that fails is left out and comes back", .draw = draw_ejection},
-    {"drain", "a sidecar that leaves under load", .draw = draw_drain},
-    {"calls", "one call of the sidecar to the kernel fails", .draw = draw_failing_calls},
-    {"opaque", "bytes that come back", .draw = draw_opaque},
-    {"opaque-faults", "the same over connections that break", .draw = draw_opaque_faults},
-    {"opaque-refused", "bytes that come back, although some applications are down",
+    {"network", "connects refused and swallowed, resets, silence", 2, .draw = draw_network},
+    {"impatient", "clients that leave", 2, .draw = draw_impatient},
+    {"timeouts", "applications that hang; route and per-try timeouts", 2, .draw = draw_timeouts},
+    {"outage", "applications that go and come back", 2, .draw = draw_outage},
+    {"breakers", "limits of 1 and 2 under six clients", 2, .draw = draw_breakers},
+    {"budget", "retries within their budget", 2, .draw = draw_budget},
+    {"ejection", "an endpoint that fails is left out and comes back", 2, .draw = draw_ejection},
+    {"drain", "a sidecar that leaves under load", 2, .draw = draw_drain},
+    {"calls", "one call of the sidecar to the kernel fails", 2, .draw = draw_failing_calls},
+    {"opaque", "bytes that come back", 2, .draw = draw_opaque},
+    {"opaque-faults", "the same over connections that break", 2, .draw = draw_opaque_faults},
+    {"opaque-refused", "bytes that come back, although some applications are down", 2,
      .draw = draw_opaque_refused},
-    {"control", "control killed and back under load", .draw_mesh = draw_mesh_control},
-    {"change", "weights written while clients run", .draw_mesh = draw_mesh_change},
-    {"nack", "control sends what is no good, and then what is", .draw_mesh = draw_mesh_nack},
-    {"demand", "destinations asked for, denied, forgotten, taken away",
+    {"control", "control killed and back under load", 1, .draw_mesh = draw_mesh_control},
+    {"change", "weights written while clients run", 1, .draw_mesh = draw_mesh_change},
+    {"nack", "control sends what is no good, and then what is", 1, .draw_mesh = draw_mesh_nack},
+    {"demand", "destinations asked for, denied, forgotten, taken away", 1,
      .draw_mesh = draw_mesh_demand},
-    {"silence", "control answers nothing", .draw_mesh = draw_mesh_silence},
-    {"intruder", "peers that are not who they should be", .draw_mesh = draw_mesh_intruder},
-    {"renewal", "certificates that end while clients run", .draw_mesh = draw_mesh_renewal},
-    {"killed", "a server's sidecar dies and comes back", .draw_mesh = draw_mesh_killed},
+    {"silence", "control answers nothing", 1, .draw_mesh = draw_mesh_silence},
+    {"intruder", "peers that are not who they should be", 1, .draw_mesh = draw_mesh_intruder},
+    {"renewal", "certificates that end while clients run", 1, .draw_mesh = draw_mesh_renewal},
+    {"killed", "a server's sidecar dies and comes back", 1, .draw_mesh = draw_mesh_killed},
 };
 const unsigned scenario_count = COUNT_OF(scenarios);
+
+const struct scenario *scenario_draw(struct rng *rng)
+{
+    unsigned sum = 0;
+    for (unsigned i = 0; i < scenario_count; i++) {
+        sum += scenarios[i].share;
+    }
+    uint64_t draw = rng_below(rng, sum);
+    unsigned at = 0;
+    for (; draw >= scenarios[at].share; at++) {
+        draw -= scenarios[at].share;
+    }
+    return &scenarios[at];
+}

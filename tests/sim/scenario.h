@@ -54,6 +54,7 @@ struct plan {
 struct scenario {
     const char *name;
     const char *meaning;
+    unsigned share; /* of all seeds that name no scenario, beside the others' */
     /* One of the two: a hop, or a mesh with its control plane. */
     void (*draw)(struct plan *plan, struct rng *rng);
     void (*draw_mesh)(struct mesh_plan *plan, struct rng *rng);
@@ -61,6 +62,8 @@ struct scenario {
 
 extern const struct scenario scenarios[];
 extern const unsigned scenario_count;
+/* One of them, as often as its share says. */
+const struct scenario *scenario_draw(struct rng *rng);
 
 /* Bootstraps of the two sidecars; `later`: with the later weights. */
 const char *scenario_client_config(struct arena *arena, const struct plan *plan, bool later);

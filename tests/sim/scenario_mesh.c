@@ -156,10 +156,10 @@ void draw_mesh_intruder(struct mesh_plan *plan, struct rng *rng)
 void draw_mesh_renewal(struct mesh_plan *plan, struct rng *rng)
 {
     base(plan, rng);
-    plan->ttl_s = between(rng, 60, 120);
+    plan->ttl_s = between(rng, 100, 200);
     plan->must_renew = true;
-    plan->rounds[0].requests = 30;
-    plan->client.gap_max_us = plan->ttl_s * S / 6;
+    plan->rounds[0].requests = 24;
+    plan->client.gap_max_us = plan->ttl_s * S / 8;
     plan->client.reconnect_ppm = half(rng) ? 0 : 500000;
 }
 

@@ -144,6 +144,15 @@ static void shuffle_hosts(struct world *world)
     }
 }
 
+/* A tick would do nothing. */
+static bool is_quiet(const struct host *host)
+{
+    const struct loop *loop = host->loop;
+    return host->next_us > host->world->now_us && list_empty(&loop->posted) &&
+           list_empty(&loop->flushes) && list_empty(&loop->graves) &&
+           atomic_load_explicit(&loop->inbox, memory_order_relaxed) == NULL;
+}
+
 static bool run_round(struct world *world)
 {
     bool any = false;
@@ -151,8 +160,10 @@ static bool run_round(struct world *world)
     shuffle_hosts(world);
     for (unsigned i = 0; i < world->host_count; i++) {
         struct host *host = &world->hosts[world->order[i]];
-        any |= loop_step(host->loop, world->now_us, world->now_us + WORLD_WALL_OFFSET_US,
-                         &host->next_us);
+        if (!is_quiet(host)) {
+            any |= loop_step(host->loop, world->now_us, world->now_us + WORLD_WALL_OFFSET_US,
+                             &host->next_us);
+        }
     }
     return any;
 }
@@ -273,9 +284,16 @@ struct host *world_host(struct world *world, struct pod *pod, const char *name, 
     *host = (struct host){
         .world = world, .pod = pod, .name = name, .sidecar = sidecar, .next_us = UINT64_MAX};
     host->loop = loop_new_stepped(world_net(), host);
-    uint64_t next_us;
-    (void)loop_step(host->loop, world->now_us, world->now_us + WORLD_WALL_OFFSET_US, &next_us);
+    world_touch(host);
     return host;
+}
+
+void world_touch(struct host *host)
+{
+    uint64_t next_us;
+    (void)loop_step(host->loop, host->world->now_us, host->world->now_us + WORLD_WALL_OFFSET_US,
+                    &next_us);
+    host->next_us = 0;
 }
 
 void world_kill(struct world *world, const struct host *host)

@@ -134,6 +134,9 @@ void world_fini(struct world *world);
 /* The pod's ip is a.b.c.d of `ip`; stays until world_fini. */
 struct pod *world_pod(struct world *world, const struct addr *ip);
 struct host *world_host(struct world *world, struct pod *pod, const char *name, bool sidecar);
+/* Before its actors are given something to do from outside its loop: the loop learns what time it
+ * is, and will look at its timers. */
+void world_touch(struct host *host);
 /* From now on, for connections that begin; the newest shape of an address wins. */
 void world_shape_at(struct world *world, const struct addr *at, const struct world_shape *shape);
 
