@@ -84,12 +84,14 @@ static struct node_options base_options(struct mesh *mesh, struct pod *pod, cons
                                         const char *account)
 {
     char text[ADDR_TEXT_MAX];
+    char at[ADDR_TEXT_MAX];
+    const struct addr control = control_get_addr(mesh->control);
     return (struct node_options){
         .world = &mesh->world,
         .pod = pod,
         .name = name,
         .workers = mesh->plan.workers,
-        .control = {.at = control_get_addr(mesh->control),
+        .control = {.at = arena_text(&mesh->arena, slice_of_text(addr_format(&control, at))),
                     .mesh_root = mesh->authority->mesh_root,
                     .token_file = authority_token(mesh->authority, account),
                     .address =

@@ -6,9 +6,11 @@
 
 #include "base/alloc.h"
 #include "sidecar/config/compile.h"
+#include "sidecar/config/control_place.h"
 #include "sidecar/config/destinations.h"
 #include "sidecar/config/feed.h"
 #include "sidecar/config/identity.h"
+#include "sidecar/config/names.h"
 #include "sidecar/upstream/pool.h"
 #include "tests/sim/tls_sim.h"
 
@@ -132,12 +134,37 @@ static void on_changed(struct task *task)
     loop_post(node->admin->loop, feed_task(node->feed));
 }
 
+/* All that a simulated mesh has is named by address. */
+static void ask_nobody(void *asker, struct resolve_query *query, const char *name,
+                       enum resolve_families families)
+{
+    (void)asker;
+    (void)query;
+    (void)name;
+    (void)families;
+    CHECK(false);
+}
+
+static void start_names(struct node *node, uint64_t seed)
+{
+    struct error err = {.text = ""};
+    struct control_place_options place = {.loop = node->admin->loop, .ask = ask_nobody};
+    struct names_options names = {.loop = node->admin->loop,
+                                  .workers = node->list,
+                                  .worker_count = node->worker_count,
+                                  .seed = seed,
+                                  .ask = ask_nobody};
+    node->place = control_place_new(&place, node->options.control.at, &err);
+    CHECK(node->place != NULL);
+    node->names = names_new(&names);
+}
+
 static void start_identity(struct node *node, uint64_t seed)
 {
     const struct node_control *control = &node->options.control;
     struct identity_options options = {.loop = node->admin->loop,
-                                       .control = control->at,
-                                       .authority = "control:15012",
+                                       .place = node->place,
+                                       .authority = control->at,
                                        .mesh_root = control->mesh_root,
                                        .token_file = control->token_file,
                                        .trust_domain = "cluster.local",
@@ -164,6 +191,7 @@ static void start_feed(struct node *node, uint64_t seed)
     struct feed_options options = {.loop = node->admin->loop,
                                    .identity = node->ident,
                                    .registry = node->registry,
+                                   .names = node->names,
                                    .workers = node->list,
                                    .worker_count = node->worker_count,
                                    .node = feed_node_encode(&node->arena, &said),
@@ -225,6 +253,7 @@ void node_start(struct node *node)
     if (node->options.config != NULL) {
         start_static(node);
     } else {
+        start_names(node, rng_u64(rng));
         start_identity(node, rng_u64(rng));
         start_feed(node, rng_u64(rng));
     }
@@ -280,6 +309,8 @@ void node_fini(struct node *node)
         task_cancel(&node->changed);
         feed_free(&node->feed);
         identity_free(&node->ident);
+        control_place_free(&node->place);
+        names_free(&node->names);
         loop_drain(node->admin->loop);
     }
     for (unsigned i = 0; i < node->config_count; i++) {

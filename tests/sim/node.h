@@ -14,12 +14,14 @@
 #define NODE_WORKERS_MAX 3
 #define NODE_PLACES_MAX  3
 
+struct control_place;
 struct feed;
 struct identity;
+struct names;
 
 /* What a sidecar with a control plane is started with. Texts and files outlive the node. */
 struct node_control {
-    struct addr at;
+    const char *at;        /* IP:PORT */
     const char *mesh_root; /* files */
     const char *token_file;
     const char *address; /* its own */
@@ -57,6 +59,8 @@ struct node {
     struct bootstrap *configs[NODE_CONFIGS_MAX]; /* requests pin what they began with: all stay */
     unsigned config_count;
     struct arena arena;
+    struct control_place *place;
+    struct names *names;
     struct identity *ident;
     struct feed *feed;
     struct task changed;
