@@ -90,7 +90,7 @@ static uint8_t *grow_own(struct arena *arena, size_t size)
     return (uint8_t *)(own + 1);
 }
 
-static uint8_t *grow(struct arena *arena, size_t size)
+static NOINLINE uint8_t *grow(struct arena *arena, size_t size)
 {
     if (size > (ARENA_BLOCK_BYTES - sizeof(struct arena_block)) / 2) {
         return grow_own(arena, size);
@@ -105,18 +105,22 @@ static uint8_t *grow(struct arena *arena, size_t size)
     return result;
 }
 
-void *arena_alloc(struct arena *arena, size_t size)
+void *arena_room(struct arena *arena, size_t size)
 {
-    size_t pad = (ALIGNMENT - (uintptr_t)arena->at % ALIGNMENT) % ALIGNMENT;
+    size_t pad = (0 - (uintptr_t)arena->at) % ALIGNMENT;
     size_t left = (size_t)(arena->end - arena->at);
-    uint8_t *result;
-    if (left >= pad && size <= left - pad && arena->at != NULL) {
-        result = arena->at + pad;
-        arena->at = result + size;
-    } else {
-        result = grow(arena, size);
+    if (UNLIKELY(arena->at == NULL || left < pad || size > left - pad)) {
+        return grow(arena, size);
     }
-    return memset(result, 0, size);
+    uint8_t *result = arena->at + pad;
+    arena->at = result + size;
+    return result;
+}
+
+/* Not inlined: where the size is known, "rep stos" would stand for the library's wider stores. */
+NOINLINE void *arena_alloc(struct arena *arena, size_t size)
+{
+    return memset(arena_room(arena, size), 0, size);
 }
 
 uint8_t *arena_bytes(struct arena *arena, size_t size)

@@ -40,6 +40,8 @@ void arena_fini(struct arena *arena);
 
 /* Zeroed, aligned to 16; never null. */
 void *arena_alloc(struct arena *arena, size_t size) MUST_USE;
+/* As arena_alloc, but not zeroed. */
+void *arena_room(struct arena *arena, size_t size) MUST_USE;
 /* Uninitialised bytes, not aligned; never null. */
 uint8_t *arena_bytes(struct arena *arena, size_t size) MUST_USE;
 /* A copy of the bytes (a zero byte stands behind it, not counted). */
@@ -54,3 +56,4 @@ void *arena_room_for_one(struct arena *arena, void *at, size_t count, size_t siz
 
 #define ARENA_NEW(arena, type)          ((type *)arena_alloc(arena, sizeof(type)))
 #define ARENA_ARRAY(arena, type, count) ((type *)arena_alloc(arena, sizeof(type) * (count)))
+#define ARENA_ROOM(arena, type, count)  ((type *)arena_room(arena, sizeof(type) * (count)))

@@ -111,7 +111,7 @@ void buf_init(struct buf *buf, struct buf_pool *pool)
     *buf = (struct buf){.pool = pool};
 }
 
-void buf_clear(struct buf *buf)
+void buf_drop_pieces(struct buf *buf)
 {
     while (buf->first != NULL) {
         struct buf_piece *piece = buf->first;

@@ -50,8 +50,14 @@ void buf_pool_fini(struct buf_pool *pool);
 void buf_pool_settle(struct buf_pool *pool);
 
 void buf_init(struct buf *buf, struct buf_pool *pool);
+void buf_drop_pieces(struct buf *buf);
 /* Drops all bytes; the buf may be used again. */
-void buf_clear(struct buf *buf);
+static inline void buf_clear(struct buf *buf)
+{
+    if (buf->first != NULL) {
+        buf_drop_pieces(buf);
+    }
+}
 
 static inline bool buf_empty(const struct buf *buf)
 {

@@ -13,6 +13,9 @@
 #define PRINTF_LIKE(format_at, args_at) __attribute__((format(printf, format_at, args_at)))
 #define LIKELY(x)                       __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)                     __builtin_expect(!!(x), 0)
+/* What is rare or long, out of a caller that is frequent and short: its registers need no saving.
+ */
+#define NOINLINE __attribute__((noinline))
 
 /* One fact per CHECK: the message is the fact. */
 #define CHECK(fact) (LIKELY(fact) ? (void)0 : check_failed(#fact, __FILE__, __LINE__))

@@ -15,17 +15,36 @@ struct plain_conn {
     uint8_t early[];
 };
 
+static NOINLINE enum io send_pieces(struct net_conn *net, const struct buf *out, size_t *wanted,
+                                    size_t *sent)
+{
+    struct iovec vectors[SEND_VECTORS];
+    int count = buf_iovec(out, vectors, SEND_VECTORS);
+    *wanted = 0;
+    for (int i = 0; i < count; i++) {
+        *wanted += vectors[i].iov_len;
+    }
+    return net_send(net, vectors, count, sent);
+}
+
+/* A head with a short body, a record: one piece, mostly. */
+static enum io send_front(struct net_conn *net, const struct buf *out, size_t *wanted, size_t *sent)
+{
+    struct iovec one;
+    *sent = 0;
+    if (buf_iovec(out, &one, 1) == 1 && one.iov_len == out->len) {
+        *wanted = one.iov_len;
+        return net_send(net, &one, 1, sent);
+    }
+    return send_pieces(net, out, wanted, sent);
+}
+
 enum io conn_send_net(struct net_conn *net, struct buf *out)
 {
     while (!buf_empty(out)) {
-        struct iovec vectors[SEND_VECTORS];
-        int count = buf_iovec(out, vectors, SEND_VECTORS);
-        size_t wanted = 0;
-        for (int i = 0; i < count; i++) {
-            wanted += vectors[i].iov_len;
-        }
-        size_t sent = 0;
-        enum io result = net_send(net, vectors, count, &sent);
+        size_t wanted;
+        size_t sent;
+        enum io result = send_front(net, out, &wanted, &sent);
         buf_consume(out, sent);
         if (result == IO_OK && sent < wanted) {
             net->ready &= (uint8_t)~NET_WRITE; /* a short write: the next would say IO_AGAIN */

@@ -15,6 +15,8 @@
 #define ARENA_BLOCKS_KEPT 64
 #define BUF_CHUNKS_KEPT   16
 #define SLOT_BITS         6
+/* How long a step of Unix time may go unseen. */
+#define WALL_ASK_US 100000U
 
 /* ---- queues ---- */
 
@@ -128,6 +130,18 @@ struct span loop_recv_span(struct loop *loop)
 
 /* ---- timer wheel ---- */
 
+/* The finest level whose slots reach from `from_ms` to `at_ms`. */
+static unsigned level_of(uint64_t from_ms, uint64_t at_ms)
+{
+    uint64_t far = (at_ms - from_ms) | 1;
+    unsigned level = (63U - (unsigned)__builtin_clzll(far)) / SLOT_BITS;
+    if (level >= LOOP_WHEEL_LEVELS) {
+        return LOOP_WHEEL_LEVELS - 1;
+    }
+    uint64_t units = (at_ms >> (SLOT_BITS * level)) - (from_ms >> (SLOT_BITS * level));
+    return level + (units >= LOOP_WHEEL_SLOTS && level < LOOP_WHEEL_LEVELS - 1);
+}
+
 /* Files the timer under its deadline, rounded up to a millisecond so that it never fires early.
  * Level L holds what is less than 64^(L+1) ms away; what lies further waits in the last slot of the
  * last level and is filed again from there. */
@@ -137,12 +151,7 @@ static void wheel_file(struct loop *loop, struct timer *timer)
     if (at_ms < loop->wheel_ms) {
         at_ms = loop->wheel_ms;
     }
-    unsigned level = 0;
-    while (level < LOOP_WHEEL_LEVELS - 1 &&
-           (at_ms >> (SLOT_BITS * level)) - (loop->wheel_ms >> (SLOT_BITS * level)) >=
-               LOOP_WHEEL_SLOTS) {
-        level++;
-    }
+    unsigned level = level_of(loop->wheel_ms, at_ms);
     uint64_t base = loop->wheel_ms >> (SLOT_BITS * level);
     uint64_t at = at_ms >> (SLOT_BITS * level);
     if (at - base >= LOOP_WHEEL_SLOTS) {
@@ -151,6 +160,9 @@ static void wheel_file(struct loop *loop, struct timer *timer)
     unsigned slot = (unsigned)(at % LOOP_WHEEL_SLOTS);
     list_append(&loop->slots[level][slot], &timer->link);
     loop->occupied[level] |= UINT64_C(1) << slot;
+    /* A coarse slot is looked at when it begins. */
+    uint64_t look_ms = at << (SLOT_BITS * level);
+    loop->next_ms = look_ms < loop->next_ms ? look_ms : loop->next_ms;
 }
 
 void timer_set(struct loop *loop, struct timer *timer, uint64_t at_us)
@@ -173,7 +185,7 @@ void timer_clear(struct timer *timer)
 }
 
 /* Takes everything out of one slot: what is due is posted, what was moved or lies further is filed
- * again. */
+ * again; what was paused is in no slot any more. */
 static void wheel_empty_slot(struct loop *loop, unsigned level, unsigned slot)
 {
     struct list due;
@@ -182,6 +194,9 @@ static void wheel_empty_slot(struct loop *loop, unsigned level, unsigned slot)
     loop->occupied[level] &= ~(UINT64_C(1) << slot);
     for (struct list *node = list_pop(&due); node != NULL; node = list_pop(&due)) {
         struct timer *timer = LIST_ITEM(node, struct timer, link);
+        if (timer->at_us == 0) {
+            continue;
+        }
         if (timer->at_us <= loop->now_us) {
             loop_post(loop, timer->task);
             continue;
@@ -205,9 +220,8 @@ static uint64_t wheel_next_unit(const struct loop *loop, unsigned level)
     return base + (unsigned)__builtin_ctzll(rotated);
 }
 
-/* When a slot has to be looked at next, in ms; a coarse slot at its beginning. UINT64_MAX: no
- * timers. */
-static uint64_t wheel_next_ms(const struct loop *loop)
+/* What loop->next_ms has to be once slots were emptied. */
+static uint64_t wheel_find_next(const struct loop *loop)
 {
     uint64_t next = UINT64_MAX;
     for (unsigned level = 0; level < LOOP_WHEEL_LEVELS; level++) {
@@ -226,8 +240,8 @@ static uint64_t wheel_next_ms(const struct loop *loop)
 static void wheel_advance(struct loop *loop)
 {
     uint64_t now_ms = loop->now_us / 1000;
-    uint64_t next = wheel_next_ms(loop);
-    while (next <= now_ms) {
+    while (loop->next_ms <= now_ms) {
+        uint64_t next = loop->next_ms;
         loop->wheel_ms = next;
         for (unsigned level = LOOP_WHEEL_LEVELS; level-- > 0;) {
             uint64_t unit = next >> (SLOT_BITS * level);
@@ -235,7 +249,7 @@ static void wheel_advance(struct loop *loop)
                 wheel_empty_slot(loop, level, (unsigned)(unit % LOOP_WHEEL_SLOTS));
             }
         }
-        next = wheel_next_ms(loop);
+        loop->next_ms = wheel_find_next(loop);
     }
     if (loop->wheel_ms < now_ms) {
         loop->wheel_ms = now_ms;
@@ -259,6 +273,7 @@ static struct loop *loop_common(const struct net_ops *net)
     buf_pool_init(&loop->bufs, BUF_CHUNKS_KEPT);
     atomic_init(&loop->inbox, NULL);
     loop->net = net;
+    loop->next_ms = UINT64_MAX;
     return loop;
 }
 
@@ -277,8 +292,7 @@ bool loop_step(struct loop *loop, uint64_t now_us, uint64_t wall_us, uint64_t *n
     loop->wall_us = wall_us;
     wheel_advance(loop);
     bool any = run_tick(loop);
-    uint64_t next_ms = wheel_next_ms(loop);
-    *next_us = next_ms == UINT64_MAX ? UINT64_MAX : next_ms * 1000;
+    *next_us = loop->next_ms == UINT64_MAX ? UINT64_MAX : loop->next_ms * 1000;
     return any;
 }
 
@@ -331,6 +345,17 @@ static void on_timer(struct ev_loop *ev, ev_timer *watcher, int events)
     parts->timer_ms = UINT64_MAX;
 }
 
+/* Unix time is asked for now and then only: between, both clocks go alike. */
+static void tell_time(struct loop *loop)
+{
+    loop->now_us = clock_monotonic_us();
+    if (loop->now_us - loop->wall_asked_us >= WALL_ASK_US) {
+        loop->wall_asked_us = loop->now_us;
+        loop->wall_ahead_us = (int64_t)(clock_wall_us() - loop->now_us);
+    }
+    loop->wall_us = loop->now_us + (uint64_t)loop->wall_ahead_us;
+}
+
 struct loop *loop_new(void)
 {
     ev_set_allocator(ev_memory);
@@ -342,8 +367,8 @@ struct loop *loop_new(void)
     ev_async_init(&loop->parts->wake, on_wake);
     ev_async_start(loop->ev, &loop->parts->wake);
     ev_timer_init(&loop->parts->timer, on_timer, 0., 0.);
-    loop->now_us = clock_monotonic_us();
-    loop->wall_us = clock_wall_us();
+    loop->wall_asked_us = clock_monotonic_us() - WALL_ASK_US;
+    tell_time(loop);
     loop->wheel_ms = loop->now_us / 1000;
     return loop;
 }
@@ -379,7 +404,7 @@ void loop_free(struct loop **loop_at)
  * early wake-up is one empty tick, a moved timer is work on each request. */
 static void arm_timer(struct loop *loop)
 {
-    uint64_t next_ms = wheel_next_ms(loop);
+    uint64_t next_ms = loop->next_ms;
     struct loop_ev *parts = loop->parts;
     if (next_ms >= parts->timer_ms) {
         return;
@@ -404,8 +429,7 @@ void loop_run(struct loop *loop)
         }
         arm_timer(loop);
         (void)ev_run(loop->ev, EVRUN_ONCE);
-        loop->now_us = clock_monotonic_us();
-        loop->wall_us = clock_wall_us();
+        tell_time(loop);
     }
 }
 

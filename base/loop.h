@@ -37,7 +37,7 @@ struct grave {
 struct timer {
     struct list link;
     uint64_t at_us;    /* the deadline; 0: none */
-    uint64_t wheel_us; /* the time under which it is filed; at most at_us */
+    uint64_t wheel_us; /* the time under which it is filed; at most at_us where that is set */
     struct task *task; /* posted at the deadline, which stays set until timer_clear */
 };
 
@@ -65,7 +65,10 @@ struct loop {
     /* Timer wheel: level L has slots of 64^L ms. */
     struct list slots[LOOP_WHEEL_LEVELS][LOOP_WHEEL_SLOTS];
     uint64_t occupied[LOOP_WHEEL_LEVELS];
-    uint64_t wheel_ms; /* all slots before it have been looked at */
+    uint64_t wheel_ms;      /* all slots before it have been looked at */
+    uint64_t next_ms;       /* when a slot has to be looked at next; UINT64_MAX: all are empty */
+    int64_t wall_ahead_us;  /* how far Unix time is before the monotonic clock */
+    uint64_t wall_asked_us; /* when that was found out */
     /* libev, null in the simulator. */
     struct ev_loop *ev;
     struct loop_ev *parts; /* watchers of the loop itself */
@@ -108,7 +111,14 @@ void loop_bury(struct loop *loop, struct grave *grave);
 
 /* Sets the deadline (absolute, monotonic µs, not 0); later deadlines cost nothing. */
 void timer_set(struct loop *loop, struct timer *timer, uint64_t at_us);
+/* Takes it out of the wheel: at the latest before its memory goes. */
 void timer_clear(struct timer *timer);
+/* No deadline until it is set again, which will be soon: it stays filed, so that both cost nothing.
+ */
+static inline void timer_pause(struct timer *timer)
+{
+    timer->at_us = 0;
+}
 static inline bool timer_due(const struct timer *timer, const struct loop *loop)
 {
     return timer->at_us != 0 && loop->now_us >= timer->at_us;

@@ -33,6 +33,30 @@ static inline struct slice slice_of_text(const char *text)
     return (struct slice){(const uint8_t *)text, text != NULL ? strlen(text) : 0};
 }
 
+/* memcpy for what is short: a header's name, a value. Two looks that overlap copy what one does not
+ * reach. */
+static inline void slice_put(uint8_t *to, struct slice s)
+{
+    const uint8_t *from = s.at;
+    size_t len = s.len;
+    if (len >= 16) {
+        for (size_t at = 0; at + 16 < len; at += 16) {
+            (void)memcpy(to + at, from + at, 16);
+        }
+        (void)memcpy(to + len - 16, from + len - 16, 16);
+    } else if (len >= 8) {
+        (void)memcpy(to, from, 8);
+        (void)memcpy(to + len - 8, from + len - 8, 8);
+    } else if (len >= 4) {
+        (void)memcpy(to, from, 4);
+        (void)memcpy(to + len - 4, from + len - 4, 4);
+    } else if (len > 0) {
+        to[0] = from[0];
+        to[len / 2] = from[len / 2];
+        to[len - 1] = from[len - 1];
+    }
+}
+
 static inline bool slice_eq(struct slice a, struct slice b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);

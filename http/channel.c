@@ -248,6 +248,15 @@ static bool inside_message(const struct channel *channel)
     return false;
 }
 
+static void pause_pipeline(struct channel *channel, size_t len)
+{
+    bool waits = channel->stream_count > 0 || codec_finished(channel->codec);
+    size_t limit = waits && inside_message(channel) ? LOOP_RECV_BYTES : CHANNEL_PIPELINE_MAX;
+    if (!channel->codec->ops->multiplexes && !channel->paused && waits && len >= limit) {
+        update_pause(channel, true);
+    }
+}
+
 /* What the codec did not take is kept for the next run. */
 static void keep_rest(struct channel *channel)
 {
@@ -259,10 +268,8 @@ static void keep_rest(struct channel *channel)
         channel->tail_len = (uint32_t)len;
         channel->input = (struct slice){NULL, 0};
     }
-    bool waits = channel->stream_count > 0 || codec_finished(channel->codec);
-    size_t limit = waits && inside_message(channel) ? LOOP_RECV_BYTES : CHANNEL_PIPELINE_MAX;
-    if (!channel->codec->ops->multiplexes && !channel->paused && waits && len >= limit) {
-        update_pause(channel, true);
+    if (UNLIKELY(len >= CHANNEL_PIPELINE_MAX)) {
+        pause_pipeline(channel, len);
     }
 }
 
@@ -291,6 +298,37 @@ static enum channel_step read_eof(struct channel *channel, struct codec_event *e
     return CHANNEL_EOF;
 }
 
+/* The run's one receive. */
+static NOINLINE void begin_reading(struct channel *channel)
+{
+    channel->again = false;
+    switch (fill(channel)) {
+    case IO_OK:
+        break;
+    case IO_AGAIN:
+        channel->gone = channel->deaf; /* that was all */
+        break;
+    case IO_EOF:
+        channel->gone = channel->deaf; /* it was reset: this is no clean end */
+        channel->eof = true;
+        net_want(channel->conn->net, channel->conn->net->wanted & ~(unsigned)NET_READ);
+        break;
+    case IO_RESET:
+        channel->gone = true;
+        break;
+    }
+}
+
+/* The codec has no more events in what was received. */
+static NOINLINE enum channel_step end_reading(struct channel *channel, struct codec_event *ev)
+{
+    keep_rest(channel);
+    if (channel->eof && !channel->eof_told && !channel->gone) {
+        return read_eof(channel, ev);
+    }
+    return end_of_run(channel);
+}
+
 enum channel_step channel_next(struct channel *channel, struct codec_event *ev)
 {
     if (!channel->filled) {
@@ -299,37 +337,17 @@ enum channel_step channel_next(struct channel *channel, struct codec_event *ev)
         if (!readable(channel) && !channel->again) {
             return channel->gone ? CHANNEL_GONE : CHANNEL_QUIET;
         }
-        channel->again = false;
-        switch (fill(channel)) {
-        case IO_OK:
-            break;
-        case IO_AGAIN:
-            channel->gone = channel->deaf; /* that was all */
-            break;
-        case IO_EOF:
-            channel->gone = channel->deaf; /* it was reset: this is no clean end */
-            channel->eof = true;
-            net_want(channel->conn->net, channel->conn->net->wanted & ~(unsigned)NET_READ);
-            break;
-        case IO_RESET:
-            channel->gone = true;
-            break;
-        }
+        begin_reading(channel);
     }
-    switch (codec_read(channel->codec, &channel->input, ev)) {
-    case CODEC_EVENT:
+    enum codec_step step = codec_read(channel->codec, &channel->input, ev);
+    if (LIKELY(step == CODEC_EVENT)) {
         return CHANNEL_EVENT;
-    case CODEC_BAD:
+    }
+    if (step == CODEC_BAD) {
         channel->input = (struct slice){NULL, 0};
         return CHANNEL_BAD;
-    case CODEC_MORE:
-        break;
     }
-    keep_rest(channel);
-    if (channel->eof && !channel->eof_told && !channel->gone) {
-        return read_eof(channel, ev);
-    }
-    return end_of_run(channel);
+    return end_reading(channel, ev);
 }
 
 static struct message *copy_message(struct stream *stream, const struct message *message)
@@ -444,13 +462,13 @@ static void peer_is_deaf(struct channel *channel)
     loop_post(channel->loop, channel->owner);
 }
 
-enum io channel_flush(struct channel *channel)
+static NOINLINE enum io flush(struct channel *channel)
 {
     task_cancel(&channel->flush);
     if (channel->gone) {
         return IO_RESET;
     }
-    (void)codec_write(channel->codec, &channel->out, NULL);
+    codec_write_owed(channel->codec, &channel->out);
     enum io result = IO_OK;
     if (channel->deaf) {
         buf_clear(&channel->out);
@@ -474,6 +492,18 @@ enum io channel_flush(struct channel *channel)
         conn_shutdown_send(channel->conn);
     }
     return result;
+}
+
+/* One exchange at a time: nothing to send, nobody who waits for it. */
+static bool is_calm(const struct channel *channel)
+{
+    return !channel->codec->ops->multiplexes && !channel->gone && !channel_unsent(channel) &&
+           list_empty(&channel->blocked) && channel->fin == channel->fin_sent;
+}
+
+enum io channel_flush(struct channel *channel)
+{
+    return is_calm(channel) ? IO_OK : flush(channel);
 }
 
 void channel_flush_soon(struct channel *channel)

@@ -190,6 +190,15 @@ static inline enum codec_room codec_write(struct codec *codec, struct buf *out,
     return codec->ops->write(codec, out, cmd);
 }
 
+/* What the codec itself owes. A codec of one stream at a time owes nothing that no command wrote.
+ */
+static inline void codec_write_owed(struct codec *codec, struct buf *out)
+{
+    if (codec->ops->multiplexes) {
+        (void)codec->ops->write(codec, out, NULL);
+    }
+}
+
 static inline uint32_t codec_open(struct codec *codec)
 {
     return codec->ops->open(codec);

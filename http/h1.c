@@ -152,7 +152,7 @@ static enum codec_step event(const struct h1 *h1, struct codec_event *ev,
     return CODEC_EVENT;
 }
 
-static enum codec_step end_event(struct h1 *h1, struct codec_event *ev)
+static NOINLINE enum codec_step end_event(struct h1 *h1, struct codec_event *ev)
 {
     set_recv(h1, RECV_ENDED);
     enum codec_step step = event(h1, ev, CODEC_EV_END);
@@ -169,7 +169,8 @@ static enum codec_step reset_event(struct h1 *h1, struct codec_event *ev)
 }
 
 /* Server: the request is refused. Client: the connection is lost. */
-static enum codec_step bad_input(struct h1 *h1, struct codec_event *ev, enum codec_bad reason)
+static NOINLINE enum codec_step bad_input(struct h1 *h1, struct codec_event *ev,
+                                          enum codec_bad reason)
 {
     lose(h1);
     if (h1->side == CODEC_CLIENT) {
@@ -255,7 +256,8 @@ static enum codec_bad skip_empty_lines(struct h1 *h1, struct slice *in)
     return CODEC_BAD_NONE;
 }
 
-static enum codec_step server_read_head(struct h1 *h1, struct slice *in, struct codec_event *ev)
+static NOINLINE enum codec_step server_read_head(struct h1 *h1, struct slice *in,
+                                                 struct codec_event *ev)
 {
     enum codec_bad reason = CODEC_BAD_NONE;
     if (h1->parser.line == 0 && h1->parser.scanned == 0) {
@@ -268,6 +270,7 @@ static enum codec_step server_read_head(struct h1 *h1, struct slice *in, struct 
         case H1_PARSED_MORE:
             return CODEC_MORE;
         case H1_PARSED_DONE:
+            message->block = slice_head(*in, used);
             *in = slice_from(*in, used);
             return server_head(h1, ev, message);
         case H1_PARSED_BAD:
@@ -313,7 +316,8 @@ static enum codec_step client_head(struct h1 *h1, struct codec_event *ev, struct
     return head_event(h1, ev, message);
 }
 
-static enum codec_step client_read_head(struct h1 *h1, struct slice *in, struct codec_event *ev)
+static NOINLINE enum codec_step client_read_head(struct h1 *h1, struct slice *in,
+                                                 struct codec_event *ev)
 {
     struct message *message = fresh_message(h1, MESSAGE_RESPONSE);
     size_t used = 0;
@@ -321,6 +325,7 @@ static enum codec_step client_read_head(struct h1 *h1, struct slice *in, struct 
     case H1_PARSED_MORE:
         return CODEC_MORE;
     case H1_PARSED_DONE:
+        message->block = slice_head(*in, used);
         *in = slice_from(*in, used);
         return client_head(h1, ev, message);
     case H1_PARSED_BAD:
@@ -329,7 +334,8 @@ static enum codec_step client_read_head(struct h1 *h1, struct slice *in, struct 
     return bad_input(h1, ev, (enum codec_bad)h1->parser.bad);
 }
 
-static enum codec_step read_trailers(struct h1 *h1, struct slice *in, struct codec_event *ev)
+static NOINLINE enum codec_step read_trailers(struct h1 *h1, struct slice *in,
+                                              struct codec_event *ev)
 {
     enum message_kind kind = h1->side == CODEC_SERVER ? MESSAGE_REQUEST : MESSAGE_RESPONSE;
     struct message *message = fresh_message(h1, kind);
@@ -355,7 +361,7 @@ static enum codec_step read_trailers(struct h1 *h1, struct slice *in, struct cod
     return step;
 }
 
-static enum codec_step read_body(struct h1 *h1, struct slice *in, struct codec_event *ev)
+static NOINLINE enum codec_step read_body(struct h1 *h1, struct slice *in, struct codec_event *ev)
 {
     struct slice bytes = {NULL, 0};
     switch (h1_body_next(&h1->body, in, &bytes)) {
@@ -569,7 +575,7 @@ static void server_write_tunnel(struct h1 *h1, struct buf *out, const struct mes
     set_send(h1, SEND_TUNNEL);
 }
 
-static void server_write_head(struct h1 *h1, struct buf *out, const struct codec_cmd *cmd)
+static NOINLINE void server_write_head(struct h1 *h1, struct buf *out, const struct codec_cmd *cmd)
 {
     const struct message *message = cmd->message;
     if (opens_tunnel(h1, message)) {
@@ -594,7 +600,7 @@ static void server_write_head(struct h1 *h1, struct buf *out, const struct codec
     after_head(h1, end);
 }
 
-static void client_write_head(struct h1 *h1, struct buf *out, const struct codec_cmd *cmd)
+static NOINLINE void client_write_head(struct h1 *h1, struct buf *out, const struct codec_cmd *cmd)
 {
     const struct message *message = cmd->message;
     struct h1_style style = {.framing = H1_BODY_NONE};
@@ -632,7 +638,7 @@ static void write_head(struct h1 *h1, struct buf *out, const struct codec_cmd *c
     }
 }
 
-static void write_interim(struct h1 *h1, struct buf *out, const struct message *message)
+static NOINLINE void write_interim(struct h1 *h1, struct buf *out, const struct message *message)
 {
     CHECK(h1->side == CODEC_SERVER);
     CHECK(message_is_informational(message) && message->status != 101);
@@ -648,7 +654,7 @@ static void write_interim(struct h1 *h1, struct buf *out, const struct message *
 }
 
 /* RESET, or a body that is longer or shorter than its head said. */
-static void give_up(struct h1 *h1)
+static NOINLINE void give_up(struct h1 *h1)
 {
     if (h1->send != SEND_ENDED) {
         set_send(h1, SEND_ENDED);
@@ -656,7 +662,7 @@ static void give_up(struct h1 *h1)
     lose(h1);
 }
 
-static void write_end(struct h1 *h1, struct buf *out)
+static NOINLINE void write_end(struct h1 *h1, struct buf *out)
 {
     switch ((enum h1_send)h1->send) {
     case SEND_BODY:
@@ -708,7 +714,7 @@ static void write_body(struct h1 *h1, struct buf *out, struct buf *data)
     }
 }
 
-static void write_data(struct h1 *h1, struct buf *out, struct buf *data)
+static NOINLINE void write_data(struct h1 *h1, struct buf *out, struct buf *data)
 {
     CHECK(data != NULL);
     CHECK(h1->send != SEND_HEAD);
@@ -725,7 +731,7 @@ static void write_data(struct h1 *h1, struct buf *out, struct buf *data)
     }
 }
 
-static void write_trailers(struct h1 *h1, struct buf *out, const struct message *message)
+static NOINLINE void write_trailers(struct h1 *h1, struct buf *out, const struct message *message)
 {
     CHECK(message != NULL);
     if (h1->send == SEND_BODY && h1->write_kind == H1_BODY_CHUNKED) {
@@ -736,7 +742,7 @@ static void write_trailers(struct h1 *h1, struct buf *out, const struct message 
     write_end(h1, out);
 }
 
-static void go_away(struct h1 *h1, bool first_step)
+static NOINLINE void go_away(struct h1 *h1, bool first_step)
 {
     h1->last_wanted = true;
     bool idle = h1->send == SEND_IDLE && (h1->recv == RECV_HEAD || h1->recv == RECV_IDLE);

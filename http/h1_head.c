@@ -113,13 +113,16 @@ static bool read_field(struct found *found, const struct header *field)
 
 static void read_fields(struct message *message, struct found *found)
 {
+    uint64_t present = 0;
     *found = (struct found){.hosts = 0};
     for (unsigned i = 0; i < message->headers.count; i++) {
         struct header *field = &message->headers.field[i];
+        present |= UINT64_C(1) << field->id;
         if (field->id != HEADER_OTHER) {
             field->dropped = read_field(found, field);
         }
     }
+    message->headers.absent = ~present;
 }
 
 /* Connection may name what belongs to the hop, not what others rely on end to end: a client could

@@ -36,7 +36,7 @@ static enum codec_bad parse_version(const uint8_t *at, enum message_version *ver
 /* method SP request-target SP HTTP-version (RFC 9112 3), with exactly one space each. */
 static enum codec_bad parse_request_line(struct slice line, struct message *out)
 {
-    size_t method_len = scan_token(line.at, line.len);
+    size_t method_len = scan_token_from(line.at, 0, line.len);
     if (method_len == 0 || method_len == line.len || line.at[method_len] != ' ') {
         return CODEC_BAD_REQUEST_LINE;
     }
@@ -86,6 +86,12 @@ static enum codec_bad parse_status_line(struct slice line, struct message *out)
     return CODEC_BAD_NONE;
 }
 
+/* Of the bytes of a line: nothing else below is text. */
+static bool is_blank(uint8_t byte)
+{
+    return byte <= ' ';
+}
+
 /* field-name ":" OWS field-value OWS (RFC 9112 5). Space before the colon: refused in a request,
  * removed from a response, as 5.1 demands of a proxy. A folded line (5.2) is refused in both: 400,
  * and 502 for the response. `name_len` is what scan_token says of the line. */
@@ -109,14 +115,14 @@ static enum codec_bad parse_field(struct slice line, size_t name_len, enum messa
     }
     const uint8_t *value = line.at + colon + 1;
     const uint8_t *end = line.at + line.len;
-    while (value < end && (*value == ' ' || *value == '\t')) {
+    if (LIKELY(value < end && *value == ' ')) {
         value++;
-    }
-    while (end > value && (end[-1] == ' ' || end[-1] == '\t')) {
-        end--;
     }
     field->name = slice_of(line.at, name_len);
     field->value = slice_of(value, (size_t)(end - value));
+    if (value < end && UNLIKELY(is_blank(*value) || is_blank(end[-1]))) {
+        field->value = slice_trim(field->value);
+    }
     field->id = (uint8_t)header_id_of(field->name);
     field->dropped = false;
     field->no_index = false;
@@ -152,11 +158,8 @@ static inline enum h1_parsed find_end(struct walk *walk, size_t from, const stru
 {
     const uint8_t *bytes = walk->in.at;
     size_t available = walk->in.len < rule->limit ? walk->in.len : rule->limit;
-    size_t at = from;
-    if (at < available) {
-        at += scan_text(bytes + at, available - at);
-    }
-    if (LIKELY(at + 1 < available && bytes[at] == '\r' && bytes[at + 1] == '\n')) {
+    size_t at = from < available ? scan_text_from(bytes, from, available) : from;
+    if (LIKELY(at + 1 < available && memcmp(bytes + at, "\r\n", 2) == 0)) {
         *end = at;
         return H1_PARSED_DONE;
     }
@@ -205,8 +208,8 @@ static enum h1_parsed walk_fields(struct walk *walk, size_t *used)
         bool resumed = walk->at.scanned > line;
         size_t name_len = 0;
         size_t end = 0;
-        if (line < available && !resumed) {
-            name_len = scan_token(bytes + line, available - line);
+        if (line < available && bytes[line] != '\r' && !resumed) {
+            name_len = scan_token_from(bytes, line, available) - line;
         }
         size_t from = resumed ? walk->at.scanned : line + name_len;
         enum h1_parsed found = find_end(walk, from, &rule, &end);

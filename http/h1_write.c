@@ -2,7 +2,8 @@
 
 #include "base/check.h"
 
-#define SIZE_LINE_MAX    18 /* sixteen digits and CRLF */
+#define HEAD_USUAL       1024 /* asked for in one piece */
+#define SIZE_LINE_MAX    18   /* sixteen digits and CRLF */
 #define COPIED_CHUNK_MAX 2048
 
 /* Writes into one reserved span while there is room, which for a usual head is always; a head
@@ -16,7 +17,7 @@ struct pen {
 
 static void pen_open(struct pen *pen, struct buf *out, size_t wanted)
 {
-    struct span room = buf_reserve(out, wanted < BUF_CHUNK_BYTES ? wanted : BUF_CHUNK_BYTES);
+    struct span room = buf_reserve(out, wanted);
     *pen = (struct pen){out, room.at, room.at, room.at + room.len};
 }
 
@@ -25,7 +26,7 @@ static void pen_close(struct pen *pen)
     buf_commit(pen->out, (size_t)(pen->at - pen->start));
 }
 
-static void put_slow(struct pen *pen, const void *bytes, size_t len)
+static NOINLINE void put_slow(struct pen *pen, const void *bytes, size_t len)
 {
     pen_close(pen);
     buf_append(pen->out, slice_of(bytes, len));
@@ -42,9 +43,14 @@ static inline void put(struct pen *pen, const void *bytes, size_t len)
     }
 }
 
-static void put_slice(struct pen *pen, struct slice bytes)
+static inline void put_slice(struct pen *pen, struct slice bytes)
 {
-    put(pen, bytes.at, bytes.len);
+    if (UNLIKELY((size_t)(pen->end - pen->at) < bytes.len)) {
+        put_slow(pen, bytes.at, bytes.len);
+    } else {
+        slice_put(pen->at, bytes);
+        pen->at += bytes.len;
+    }
 }
 
 #define PUT(pen, literal) put((pen), "" literal, sizeof(literal) - 1)
@@ -73,27 +79,19 @@ static void put_title(struct pen *pen, struct slice name)
     }
 }
 
+#define ID_BIT(id) (UINT64_C(1) << HEADER_##id)
+
+/* What is said of this hop is made anew, whatever is among the fields. */
 static bool is_framing(uint8_t id)
 {
-    switch (id) {
-    case HEADER_HOST:
-    case HEADER_CONTENT_LENGTH:
-    case HEADER_TRANSFER_ENCODING:
-    case HEADER_CONNECTION:
-    case HEADER_KEEP_ALIVE:
-    case HEADER_PROXY_CONNECTION:
-    case HEADER_UPGRADE:
-    case HEADER_TE:
-    case HEADER_EXPECT:
-    case HEADER_HTTP2_SETTINGS:
-    case HEADER_X_PILLION_CASE:
-        return true;
-    default: /* every other id, known or not: an ordinary field */
-        return false;
-    }
+    const uint64_t framing = ID_BIT(HOST) | ID_BIT(CONTENT_LENGTH) | ID_BIT(TRANSFER_ENCODING) |
+                             ID_BIT(CONNECTION) | ID_BIT(KEEP_ALIVE) | ID_BIT(PROXY_CONNECTION) |
+                             ID_BIT(UPGRADE) | ID_BIT(TE) | ID_BIT(EXPECT) |
+                             ID_BIT(HTTP2_SETTINGS) | ID_BIT(X_PILLION_CASE);
+    return (framing >> id & 1U) != 0;
 }
 
-static void put_field_slow(struct pen *pen, const struct header *field, bool title)
+static NOINLINE void put_field_slow(struct pen *pen, const struct header *field, bool title)
 {
     if (title) {
         put_title(pen, field->name);
@@ -110,7 +108,7 @@ static void put_fields(struct pen *pen, const struct message *message)
     bool lower = message->version == MESSAGE_HTTP_2 && message->spelling != MESSAGE_SPELLING_LOWER;
     for (unsigned i = 0; i < message->headers.count; i++) {
         const struct header *field = &message->headers.field[i];
-        if (field->dropped || (field->id != HEADER_OTHER && is_framing(field->id))) {
+        if (field->dropped || is_framing(field->id)) {
             continue;
         }
         size_t size = field->name.len + field->value.len + 4;
@@ -120,26 +118,13 @@ static void put_fields(struct pen *pen, const struct message *message)
             continue;
         }
         uint8_t *at = pen->at;
-        memcpy(at, field->name.at, field->name.len);
+        slice_put(at, field->name);
         at += field->name.len;
         memcpy(at, ": ", 2);
-        if (field->value.len > 0) {
-            memcpy(at + 2, field->value.at, field->value.len);
-        }
+        slice_put(at + 2, field->value);
         memcpy(at + 2 + field->value.len, "\r\n", 2);
         pen->at += size;
     }
-}
-
-/* An upper bound for fields, lines and the framing fields together. */
-static size_t head_size(const struct message *message, const struct h1_style *style)
-{
-    size_t size = 256 + message->method.len + message->path.len + 2 * message->authority.len +
-                  message->reason.len + style->protocol.len;
-    for (unsigned i = 0; i < message->headers.count; i++) {
-        size += message->headers.field[i].name.len + message->headers.field[i].value.len + 4;
-    }
-    return size;
 }
 
 static void put_framing(struct pen *pen, const struct h1_style *style)
@@ -193,7 +178,7 @@ void h1_write_request(struct buf *out, const struct message *message, const stru
 {
     CHECK(message->kind == MESSAGE_REQUEST);
     struct pen pen;
-    pen_open(&pen, out, head_size(message, style));
+    pen_open(&pen, out, HEAD_USUAL);
     /* Extended CONNECT (RFC 8441) is HTTP/1.1's GET with Upgrade (RFC 6455). */
     bool extended = message->protocol.len > 0 && slice_eq(message->method, SLICE("CONNECT"));
     put_slice(&pen, extended ? SLICE("GET") : message->method);
@@ -218,7 +203,7 @@ void h1_write_response(struct buf *out, const struct message *message, const str
     uint16_t status = style->status != 0 ? style->status : message->status;
     CHECK(status >= 100 && status <= 999);
     struct pen pen;
-    pen_open(&pen, out, head_size(message, style));
+    pen_open(&pen, out, HEAD_USUAL);
     PUT(&pen, "HTTP/1.1 ");
     put_number(&pen, status);
     PUT(&pen, " ");
@@ -278,8 +263,7 @@ void h1_write_last_chunk(struct buf *out)
 void h1_write_trailers(struct buf *out, const struct message *message)
 {
     struct pen pen;
-    const struct h1_style style = {.framing = H1_BODY_NONE};
-    pen_open(&pen, out, head_size(message, &style));
+    pen_open(&pen, out, HEAD_USUAL);
     PUT(&pen, "0\r\n");
     put_fields(&pen, message);
     PUT(&pen, "\r\n");

@@ -5,8 +5,9 @@
 #include "http/headers.h"
 
 #include "base/check.h"
+#include "http/scan.h"
 
-#define NAME_BYTES 32 /* the longest of our names, rounded up to words */
+#define NAME_BYTES 31 /* with its length, two vectors */
 #define SLOTS      256
 #define SLOT(len, first, middle, last)                                                             \
     (((len)*1u + ((first) | 0x20u) + ((last) | 0x20u) * 1u + ((middle) | 0x20u) * 13u) % SLOTS)
@@ -95,19 +96,33 @@ static uint64_t load_short(const uint8_t *at, size_t len)
     return (uint64_t)at[0] << 16 | (uint64_t)at[len / 2] << 8 | at[len - 1];
 }
 
-/* Lengths are equal. The last word may look again at bytes of the one before it. */
+/* Sixteen bytes, as word_matches. */
+static inline bool half_matches(const uint8_t *name, const uint8_t *known)
+{
+#if defined(__SSE2__)
+    __m128i ours = scan_load(known);
+    __m128i may_differ = _mm_and_si128(_mm_srli_epi16(ours, 1), _mm_set1_epi8(0x20));
+    __m128i differs = _mm_andnot_si128(may_differ, _mm_xor_si128(scan_load(name), ours));
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(differs, _mm_setzero_si128())) == 0xffff;
+#else
+    return word_matches(load_word(name), load_word(known)) &&
+           word_matches(load_word(name + 8), load_word(known + 8));
+#endif
+}
+
+/* Lengths are equal. The second look may see again what the first saw. */
 static bool name_matches(struct slice name, const struct known_name *known)
 {
     if (name.len < 8) {
         return word_matches(load_short(name.at, name.len), load_short(known->text, name.len));
     }
-    for (size_t at = 0; at + 8 < name.len; at += 8) {
-        if (!word_matches(load_word(name.at + at), load_word(known->text + at))) {
-            return false;
-        }
+    if (name.len < 16) {
+        size_t last = name.len - 8;
+        return word_matches(load_word(name.at), load_word(known->text)) &&
+               word_matches(load_word(name.at + last), load_word(known->text + last));
     }
-    size_t last = name.len - 8;
-    return word_matches(load_word(name.at + last), load_word(known->text + last));
+    size_t last = name.len - 16;
+    return half_matches(name.at, known->text) && half_matches(name.at + last, known->text + last);
 }
 
 enum header_id header_id_of(struct slice name)
@@ -129,9 +144,17 @@ struct slice header_name(enum header_id id)
     return slice_of(names[id].text, names[id].len);
 }
 
+static bool is_absent(const struct headers *headers, enum header_id id)
+{
+    return (headers->absent >> id & 1U) != 0;
+}
+
 struct header *headers_find(const struct headers *headers, enum header_id id)
 {
     CHECK(id != HEADER_OTHER);
+    if (is_absent(headers, id)) {
+        return NULL;
+    }
     for (unsigned i = 0; i < headers->count; i++) {
         struct header *field = &headers->field[i];
         if (field->id == id && !field->dropped) {
@@ -164,31 +187,53 @@ struct slice headers_value(const struct headers *headers, enum header_id id)
     return field != NULL ? field->value : (struct slice){NULL, 0};
 }
 
+static NOINLINE void grow(struct headers *headers, struct arena *arena)
+{
+    unsigned wanted = headers->capacity < 8 ? 16 : headers->capacity * 2U;
+    unsigned capacity = wanted < HEADERS_MAX ? wanted : HEADERS_MAX;
+    struct header *grown = ARENA_ROOM(arena, struct header, capacity);
+    if (headers->count > 0) {
+        memcpy(grown, headers->field, headers->count * sizeof *grown);
+    }
+    headers->field = grown;
+    headers->capacity = (uint16_t)capacity;
+}
+
+static struct header *add(struct headers *headers, struct arena *arena, const struct header *field)
+{
+    CHECK(headers->count <= headers->capacity);
+    if (UNLIKELY(headers->count >= HEADERS_MAX)) {
+        return NULL;
+    }
+    if (UNLIKELY(headers->count == headers->capacity)) {
+        grow(headers, arena);
+    }
+    struct header *added = &headers->field[headers->count++];
+    *added = *field;
+    headers->absent &= ~(UINT64_C(1) << field->id);
+    return added;
+}
+
 bool headers_add(struct headers *headers, struct arena *arena, struct slice name,
                  struct slice value)
 {
-    CHECK(headers->count <= headers->capacity);
-    if (headers->count >= HEADERS_MAX) {
-        return false;
-    }
-    if (headers->count == headers->capacity) {
-        unsigned wanted = headers->capacity < 8 ? 16 : headers->capacity * 2U;
-        unsigned capacity = wanted < HEADERS_MAX ? wanted : HEADERS_MAX;
-        struct header *grown = ARENA_ARRAY(arena, struct header, capacity);
-        if (headers->count > 0) {
-            memcpy(grown, headers->field, headers->count * sizeof *grown);
-        }
-        headers->field = grown;
-        headers->capacity = (uint16_t)capacity;
-    }
-    headers->field[headers->count++] =
-        (struct header){.name = name, .value = value, .id = (uint8_t)header_id_of(name)};
-    return true;
+    struct header field = {.name = name, .value = value, .id = (uint8_t)header_id_of(name)};
+    return add(headers, arena, &field) != NULL;
+}
+
+struct header *headers_add_known(struct headers *headers, struct arena *arena, enum header_id id,
+                                 struct slice value)
+{
+    struct header field = {.name = header_name(id), .value = value, .id = (uint8_t)id};
+    return add(headers, arena, &field);
 }
 
 void headers_drop(struct headers *headers, enum header_id id)
 {
     CHECK(id != HEADER_OTHER);
+    if (is_absent(headers, id)) {
+        return;
+    }
     for (unsigned i = 0; i < headers->count; i++) {
         if (headers->field[i].id == id) {
             headers->field[i].dropped = true;
@@ -206,43 +251,48 @@ void headers_drop_name(struct headers *headers, struct slice name)
     }
 }
 
-/* One block for all bytes: a copy costs two allocations, whatever the number of fields. */
+struct block_copy block_copy_begin(struct arena *arena, struct slice block)
+{
+    struct block_copy copy = {.arena = arena, .from = block, .to = NULL};
+    if (block.len > 0) {
+        uint8_t *to = arena_bytes(arena, block.len);
+        memcpy(to, block.at, block.len);
+        copy.to = to;
+    }
+    return copy;
+}
+
 void headers_copy(struct headers *to, struct arena *arena, const struct headers *from,
                   unsigned extra)
 {
+    struct block_copy copy = block_copy_begin(arena, (struct slice){NULL, 0});
+    headers_copy_with(to, &copy, from, extra);
+}
+
+void headers_copy_with(struct headers *to, const struct block_copy *bytes,
+                       const struct headers *from, unsigned extra)
+{
     CHECK(to != from);
-    unsigned kept = 0;
-    size_t bytes = 0;
-    for (unsigned i = 0; i < from->count; i++) {
-        const struct header *field = &from->field[i];
-        if (!field->dropped) {
-            kept++;
-            bytes += field->name.len + field->value.len;
-        }
-    }
-    unsigned capacity = kept + extra < HEADERS_MAX ? kept + extra : HEADERS_MAX;
-    capacity = capacity > kept ? capacity : kept;
-    *to = (struct headers){.capacity = (uint16_t)capacity};
+    unsigned wanted = from->count + extra;
+    unsigned capacity = wanted < HEADERS_MAX ? wanted : HEADERS_MAX;
+    CHECK(capacity >= from->count);
+    *to = (struct headers){.capacity = (uint16_t)capacity, .absent = from->absent};
     if (capacity == 0) {
         return;
     }
-    to->field = ARENA_ARRAY(arena, struct header, capacity);
-    uint8_t *at = arena_bytes(arena, bytes > 0 ? bytes : 1);
+    to->field = ARENA_ROOM(bytes->arena, struct header, capacity);
+    struct header *copy = to->field;
     for (unsigned i = 0; i < from->count; i++) {
-        if (from->field[i].dropped) {
+        const struct header *field = &from->field[i];
+        if (field->dropped) {
             continue;
         }
-        struct header *copy = &to->field[to->count++];
-        *copy = from->field[i];
-        memcpy(at, copy->name.at, copy->name.len);
-        copy->name.at = at;
-        at += copy->name.len;
-        if (copy->value.len > 0) {
-            memcpy(at, copy->value.at, copy->value.len);
-        }
-        copy->value.at = at;
-        at += copy->value.len;
+        *copy = *field;
+        copy->name = block_copy_slice(bytes, field->name);
+        copy->value = block_copy_slice(bytes, field->value);
+        copy++;
     }
+    to->count = (uint16_t)(copy - to->field);
 }
 
 bool headers_has_token(const struct headers *headers, enum header_id id, struct slice token)

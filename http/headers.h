@@ -79,7 +79,10 @@ struct headers {
     struct header *field; /* storage of the owner */
     uint16_t count;
     uint16_t capacity;
+    uint64_t absent; /* a bit for each id that is known not to be there; 0: nobody has looked */
 };
+
+static_assert(HEADER_ID_COUNT <= 64, "a bit each");
 
 /* The id of a name in any case; HEADER_OTHER where it is none of ours. */
 enum header_id header_id_of(struct slice name);
@@ -96,11 +99,33 @@ struct slice headers_value(const struct headers *headers, enum header_id id);
  * list's storage grows from the arena where it must. */
 bool headers_add(struct headers *headers, struct arena *arena, struct slice name,
                  struct slice value) MUST_USE;
+/* The same for a name of ours; the field, or null when the list is at HEADERS_MAX. */
+struct header *headers_add_known(struct headers *headers, struct arena *arena, enum header_id id,
+                                 struct slice value);
 /* Drops every field with that id / name. */
 void headers_drop(struct headers *headers, enum header_id id);
 void headers_drop_name(struct headers *headers, struct slice name);
+/* Slices on their way into an arena: those that lie in one block go there in one stroke, which is
+ * what a head of HTTP/1 is; others each for itself. */
+struct block_copy {
+    struct arena *arena;
+    struct slice from;
+    const uint8_t *to;
+};
+struct block_copy block_copy_begin(struct arena *arena, struct slice block);
+static inline struct slice block_copy_slice(const struct block_copy *copy, struct slice bytes)
+{
+    size_t at = (uintptr_t)bytes.at - (uintptr_t)copy->from.at;
+    if (at < copy->from.len) {
+        return slice_of(copy->to + at, bytes.len);
+    }
+    return bytes.len > 0 ? arena_dup(copy->arena, bytes) : (struct slice){NULL, 0};
+}
+
 /* A copy of fields and bytes in the arena, dropped fields left out, with room for `extra` more. */
 void headers_copy(struct headers *to, struct arena *arena, const struct headers *from,
                   unsigned extra);
+void headers_copy_with(struct headers *to, const struct block_copy *bytes,
+                       const struct headers *from, unsigned extra);
 /* True when `token` stands in the comma-separated value(s) of that field, compared without case. */
 bool headers_has_token(const struct headers *headers, enum header_id id, struct slice token);

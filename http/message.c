@@ -2,23 +2,20 @@
 
 #include "base/check.h"
 
-static struct slice copied(struct arena *arena, struct slice bytes)
-{
-    return bytes.len > 0 ? arena_dup(arena, bytes) : (struct slice){NULL, 0};
-}
-
 void message_copy(struct message *to, struct arena *arena, const struct message *from,
                   unsigned extra)
 {
     CHECK(to != from);
+    struct block_copy bytes = block_copy_begin(arena, from->block);
     *to = *from;
-    to->method = copied(arena, from->method);
-    to->scheme = copied(arena, from->scheme);
-    to->authority = copied(arena, from->authority);
-    to->path = copied(arena, from->path);
-    to->protocol = copied(arena, from->protocol);
-    to->reason = copied(arena, from->reason);
-    headers_copy(&to->headers, arena, &from->headers, extra);
+    to->method = block_copy_slice(&bytes, from->method);
+    to->scheme = block_copy_slice(&bytes, from->scheme);
+    to->authority = block_copy_slice(&bytes, from->authority);
+    to->path = block_copy_slice(&bytes, from->path);
+    to->protocol = block_copy_slice(&bytes, from->protocol);
+    to->reason = block_copy_slice(&bytes, from->reason);
+    to->block = (struct slice){NULL, 0};
+    headers_copy_with(&to->headers, &bytes, &from->headers, extra);
 }
 
 bool message_method_idempotent(struct slice method)

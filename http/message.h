@@ -45,6 +45,7 @@ struct message {
     struct slice reason; /* HTTP/1 only; empty otherwise */
     /* Both. */
     struct headers headers;
+    struct slice block; /* one piece of memory that holds most of the bytes above; empty: none */
     /* As the sender said it, also where no body follows (HEAD, 304). MESSAGE_LENGTH_UNKNOWN: it
      * said nothing: chunked, until close, HTTP/2 without it, or no body at all. */
     uint64_t content_length;

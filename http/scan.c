@@ -3,10 +3,6 @@
  * nothing on heads of a few hundred bytes, and were left out. */
 #include "http/scan.h"
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 /* tchar: one bit a byte. */
 static const uint32_t token_bits[8] = {
     0x00000000, 0x03ff6cfa, 0xc7fffffe, 0x57ffffff, 0, 0, 0, 0,
@@ -49,84 +45,49 @@ SCALAR_SCAN(scan_plain_path_scalar, is_plain_path)
 
 #if defined(__SSE2__)
 
-#define STEP 16U
-
-/* Bytes of v in [low, low + span], unsigned. */
-static inline __m128i in_range(__m128i v, char low, char span)
-{
-    __m128i from_low = _mm_sub_epi8(v, _mm_set1_epi8(low));
-    return _mm_cmpeq_epi8(_mm_min_epu8(from_low, _mm_set1_epi8(span)), from_low);
-}
-
-static inline __m128i is_byte(__m128i v, char byte)
-{
-    return _mm_cmpeq_epi8(v, _mm_set1_epi8(byte));
-}
-
-/* Each gives a bit for every byte that ends the scan. */
-static inline unsigned stops_text(__m128i v)
-{
-    __m128i control = _mm_andnot_si128(is_byte(v, '\t'), in_range(v, 0, 0x1f));
-    return (unsigned)_mm_movemask_epi8(_mm_or_si128(control, is_byte(v, 0x7f)));
-}
-
 static inline unsigned stops_visible(__m128i v)
 {
-    return ~(unsigned)_mm_movemask_epi8(in_range(v, 0x21, 0x7e - 0x21)) & 0xffffU;
+    return ~(unsigned)_mm_movemask_epi8(scan_in_range(v, 0x21, 0x7e - 0x21)) & 0xffffU;
 }
 
 static inline unsigned stops_plain_path(__m128i v)
 {
-    __m128i dots = _mm_or_si128(is_byte(v, '.'), is_byte(v, '%'));
-    __m128i ends = _mm_or_si128(is_byte(v, '?'), is_byte(v, '\\'));
+    __m128i dots = _mm_or_si128(scan_is_byte(v, '.'), scan_is_byte(v, '%'));
+    __m128i ends = _mm_or_si128(scan_is_byte(v, '?'), scan_is_byte(v, '\\'));
     return (unsigned)_mm_movemask_epi8(_mm_or_si128(dots, ends));
-}
-
-/* Letters, digits and '-': nearly every token; the rare other tchar is looked up by the caller. */
-static inline unsigned stops_common_token(__m128i v)
-{
-    __m128i letter = in_range(_mm_or_si128(v, _mm_set1_epi8(0x20)), 'a', 25);
-    __m128i digit = in_range(v, '0', 9);
-    __m128i all = _mm_or_si128(_mm_or_si128(letter, digit), is_byte(v, '-'));
-    return ~(unsigned)_mm_movemask_epi8(all) & 0xffffU;
-}
-
-static inline __m128i load(const uint8_t *at)
-{
-    return _mm_loadu_si128((const __m128i *)(const void *)at);
 }
 
 /* The last, short step looks again at bytes before it, which are known to be allowed. */
 #define SIMD_SCAN(name, stops)                                                                     \
     size_t name(const uint8_t *at, size_t len)                                                     \
     {                                                                                              \
-        if (len < STEP) {                                                                          \
+        if (len < SCAN_STEP) {                                                                     \
             return name##_scalar(at, len);                                                         \
         }                                                                                          \
         for (size_t i = 0;;) {                                                                     \
-            unsigned found = stops(load(at + i));                                                  \
+            unsigned found = stops(scan_load(at + i));                                             \
             if (found != 0) {                                                                      \
                 return i + (unsigned)__builtin_ctz(found);                                         \
             }                                                                                      \
-            i += STEP;                                                                             \
+            i += SCAN_STEP;                                                                        \
             if (i == len) {                                                                        \
                 return len;                                                                        \
             }                                                                                      \
-            i = i + STEP <= len ? i : len - STEP;                                                  \
+            i = i + SCAN_STEP <= len ? i : len - SCAN_STEP;                                        \
         }                                                                                          \
     }
 
-SIMD_SCAN(scan_text, stops_text)
+SIMD_SCAN(scan_text, scan_stops_text)
 SIMD_SCAN(scan_visible, stops_visible)
 SIMD_SCAN(scan_plain_path, stops_plain_path)
 
 size_t scan_token(const uint8_t *at, size_t len)
 {
     size_t i = 0;
-    while (i + STEP <= len) {
-        unsigned found = stops_common_token(load(at + i));
+    while (i + SCAN_STEP <= len) {
+        unsigned found = scan_stops_common_token(scan_load(at + i));
         if (found == 0) {
-            i += STEP;
+            i += SCAN_STEP;
             continue;
         }
         i += (unsigned)__builtin_ctz(found);

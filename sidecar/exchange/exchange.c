@@ -159,10 +159,7 @@ static enum result match(struct exchange *x)
         x->fail = FAIL_NO_CONFIG;
         return FAIL;
     }
-    if (!rewrite_prepare(x)) {
-        x->fail = FAIL_REQUEST_BAD;
-        return FAIL;
-    }
+    rewrite_prepare(x);
     x->grpc = match_is_grpc(&x->request);
     x->fail = router_find(x->service->binding.table, &x->request, &x->worker->matcher,
                           rng_u64(&x->worker->rng), &x->found);
@@ -837,7 +834,6 @@ static struct exchange *new_exchange(struct server *server)
     x->begun_us = worker->loop->now_us;
     x->replayable = true;
     stream_init(&x->down, worker->loop, &x->arena, &x->task);
-    stream_init(&x->attempt.up, worker->loop, &x->arena, &x->task);
     buf_init(&x->replay, &worker->loop->bufs);
     buf_init(&x->resend, &worker->loop->bufs);
     buf_init(&x->local_body, &worker->loop->bufs);

@@ -1,8 +1,8 @@
 #pragma once
-/* What was decided about one exchange, in 128 fixed bytes: which objects routed it, what was drawn,
- * which endpoints were tried and how each attempt ended, and where the time went. Whoever decides
- * sets its field; Proxy-Status, the access log, /exchanges and `pillion why` read this and nothing
- * else.
+/* What was decided about one exchange, in at most 128 bytes: which objects routed it, what was
+ * drawn, which endpoints were tried and how each attempt ended, and where the time went. Whoever
+ * decides sets its field; Proxy-Status, the access log, /exchanges and `pillion why` read this and
+ * nothing else.
  *
  * The recorder keeps the newest of a worker, and apart from them the newest that failed, so that a
  * rush of good requests does not wash a failure away. One worker. */
@@ -50,7 +50,6 @@ struct record_try {
 struct record {
     uint64_t id;            /* the exchange's number in its worker */
     uint64_t begun_wall_us; /* Unix time */
-    uint64_t request_hash;  /* of x-request-id; 0: none */
     uint64_t generation;    /* of the route's object */
     uint32_t object;        /* the route's origin id; 0: none */
     uint32_t line;          /* of the route in its object's file */

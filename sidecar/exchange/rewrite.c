@@ -6,7 +6,6 @@
 #include "base/hex.h"
 #include "base/regex.h"
 #include "http/grpc.h"
-#include "http/uri.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/exchange/server.h"
 #include "sidecar/route/match.h"
@@ -24,13 +23,15 @@ static bool is_private(const struct header *field)
     if (field->id == HEADER_X_FORWARDED_CLIENT_CERT) {
         return true;
     }
-    return field->name.len > 8 && (slice_starts_nocase(field->name, SLICE("x-envoy-")) ||
-                                   slice_starts_nocase(field->name, SLICE("x-pillion-")));
+    struct slice name = field->name;
+    return name.len > 8 && name.at[1] == '-' && (name.at[0] | 0x20) == 'x' &&
+           (slice_starts_nocase(name, SLICE("x-envoy-")) ||
+            slice_starts_nocase(name, SLICE("x-pillion-")));
 }
 
 /* Outbound: from the application. Inbound: from peers without a mesh identity; those with one are
  * believed in all but x-forwarded-client-cert, which says who *they* are. */
-static void strip_private(struct exchange *x)
+void rewrite_prepare(struct exchange *x)
 {
     const struct server *server = x->server;
     bool trusted = x->service->direction == LISTENER_INBOUND && server->peer_identity.len > 0;
@@ -40,25 +41,6 @@ static void strip_private(struct exchange *x)
         bool strip = trusted ? field->id == HEADER_X_FORWARDED_CLIENT_CERT : is_private(field);
         field->dropped = field->dropped || strip;
     }
-}
-
-bool rewrite_prepare(struct exchange *x)
-{
-    const struct hcm_config *http = x->service->http;
-    strip_private(x);
-    if (!http->normalize_path || x->request.path.len == 0 || x->request.path.at[0] != '/') {
-        return true;
-    }
-    /* Most paths are normal already: no copy unless something may change. */
-    struct slice path = match_path_of(&x->request);
-    bool plain = slice_find(path, '%') == path.len && slice_find(path, '\\') == path.len &&
-                 slice_search(path, SLICE("/.")) == path.len;
-    if (plain) {
-        return true;
-    }
-    size_t len = x->request.path.len;
-    struct span room = {arena_bytes(&x->arena, len), len};
-    return uri_normalise(x->request.path, room, &x->request.path);
 }
 
 static void set(struct exchange *x, struct headers *headers, struct slice name, struct slice value)
@@ -129,13 +111,11 @@ static struct slice b3(struct arena *arena, const struct trace *trace)
 }
 
 /* Adds a field of which no two requests have the same: kept out of HPACK's table. */
-static void set_unique(struct exchange *x, struct slice name, struct slice value)
+static void set_unique(struct exchange *x, enum header_id id, struct slice value)
 {
-    struct headers *headers = &x->request.headers;
-    unsigned before = headers->count;
-    set(x, headers, name, value);
-    if (headers->count > before) {
-        headers->field[before].no_index = true;
+    struct header *field = headers_add_known(&x->request.headers, &x->arena, id, value);
+    if (field != NULL) { /* else the list is at its greatest: the request goes on without */
+        field->no_index = true;
     }
 }
 
@@ -149,10 +129,10 @@ static void set_trace(struct exchange *x)
     ppm = ppm == UINT32_MAX ? settings->sampling_ppm : ppm;
     struct trace trace = make_trace(&x->worker->rng, rng_below(&x->worker->rng, 1000000) < ppm);
     if (settings->trace_headers != TRACE_B3) {
-        set_unique(x, SLICE("traceparent"), traceparent(&x->arena, &trace));
+        set_unique(x, HEADER_TRACEPARENT, traceparent(&x->arena, &trace));
     }
     if (settings->trace_headers != TRACE_W3C) {
-        set_unique(x, SLICE("b3"), b3(&x->arena, &trace));
+        set_unique(x, HEADER_B3, b3(&x->arena, &trace));
     }
 }
 
@@ -160,27 +140,21 @@ static void set_ids(struct exchange *x)
 {
     const struct hcm_config *http = x->service->http;
     struct headers *headers = &x->request.headers;
-    bool traced = false;
-    bool identified = false;
-    bool forwarded = false;
-    for (unsigned i = 0; i < headers->count; i++) {
-        struct header *field = &headers->field[i];
-        if (field->dropped) {
-            continue;
-        }
-        traced = traced || field->id == HEADER_TRACEPARENT || field->id == HEADER_B3 ||
-                 field->id == HEADER_X_B3_TRACEID;
-        identified = identified || field->id == HEADER_X_REQUEST_ID;
-        forwarded = forwarded || field->id == HEADER_X_FORWARDED_PROTO;
-        field->no_index =
-            field->no_index || field->id == HEADER_TRACEPARENT || field->id == HEADER_X_REQUEST_ID;
+    struct header *parent = headers_find(headers, HEADER_TRACEPARENT);
+    struct header *id = headers_find(headers, HEADER_X_REQUEST_ID);
+    bool traced = parent != NULL || headers_find(headers, HEADER_B3) != NULL ||
+                  headers_find(headers, HEADER_X_B3_TRACEID) != NULL;
+    if (parent != NULL) {
+        parent->no_index = true;
     }
-    if (!identified && http->generate_request_id) {
-        set_unique(x, SLICE("x-request-id"), make_uuid(x));
+    if (id != NULL) {
+        id->no_index = true;
+    } else if (http->generate_request_id) {
+        set_unique(x, HEADER_X_REQUEST_ID, make_uuid(x));
     }
-    if (!forwarded) {
-        set(x, headers, SLICE("x-forwarded-proto"),
-            x->request.scheme.len > 0 ? x->request.scheme : SLICE("http"));
+    if (headers_find(headers, HEADER_X_FORWARDED_PROTO) == NULL) {
+        (void)headers_add_known(headers, &x->arena, HEADER_X_FORWARDED_PROTO,
+                                x->request.scheme.len > 0 ? x->request.scheme : SLICE("http"));
     }
     if (!traced) {
         set_trace(x);

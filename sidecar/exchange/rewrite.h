@@ -9,9 +9,9 @@ struct exchange;
 /* Fields that a request may gain on its way, beyond what its route adds. */
 #define REWRITE_EXTRA_FIELDS 12
 
-/* Before matching: takes away what the other side must not say, normalises the path as the listener
- * says. False: the path cannot be normalised. */
-bool rewrite_prepare(struct exchange *exchange) __attribute__((warn_unused_result));
+/* Before matching: takes away what the other side must not say. Paths are normal already: both
+ * codecs see to that, whatever a listener says. */
+void rewrite_prepare(struct exchange *exchange);
 /* After matching: the route's operations and rewrites, then our own fields. */
 void rewrite_request(struct exchange *exchange);
 /* Before each attempt's head: what is left of the request's time, for the next hop. */

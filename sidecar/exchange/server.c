@@ -238,7 +238,7 @@ static void arm(struct server *server)
         if (server->old_at_us != 0) {
             timer_set(loop, &server->timer, server->old_at_us);
         } else {
-            timer_clear(&server->timer);
+            timer_pause(&server->timer);
         }
         return;
     }

@@ -24,6 +24,29 @@ static uint64_t grpc_limit(const struct route_forward *route, const struct messa
     return limit > route->grpc_timeout_max_us ? route->grpc_timeout_max_us : limit;
 }
 
+/* Looked at in every run, so found out once. */
+static void find_first(struct timeout_plan *plan)
+{
+    const struct {
+        uint64_t at_us;
+        enum fail fail;
+    } limits[] = {
+        {plan->caller_at_us, FAIL_DEADLINE},
+        {plan->route_at_us, FAIL_ROUTE_TIMEOUT},
+        {plan->hop_at_us, FAIL_ROUTE_TIMEOUT},
+        {plan->max_at_us, FAIL_MAX_DURATION},
+    };
+    plan->first_at_us = 0;
+    plan->first_fail = FAIL_NONE;
+    for (size_t i = 0; i < COUNT_OF(limits); i++) {
+        if (limits[i].at_us != 0 &&
+            (plan->first_at_us == 0 || limits[i].at_us < plan->first_at_us)) {
+            plan->first_at_us = limits[i].at_us;
+            plan->first_fail = limits[i].fail;
+        }
+    }
+}
+
 void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
                   const struct message *request, bool trust_envoy_headers, uint64_t now_us,
                   uint64_t default_idle_us, uint64_t default_max_us)
@@ -64,35 +87,15 @@ void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
     if (plan->route_us != 0 && plan->try_us >= plan->route_us) {
         plan->try_us = 0;
     }
+    find_first(plan);
 }
 
 void timeout_request_ended(struct timeout_plan *plan, uint64_t now_us)
 {
     if (plan->route_us != 0 && plan->route_at_us == 0) {
         plan->route_at_us = after(now_us, plan->route_us);
+        find_first(plan);
     }
-}
-
-uint64_t timeout_of_request(const struct timeout_plan *plan, enum fail *fail)
-{
-    const struct {
-        uint64_t at_us;
-        enum fail fail;
-    } limits[] = {
-        {plan->caller_at_us, FAIL_DEADLINE},
-        {plan->route_at_us, FAIL_ROUTE_TIMEOUT},
-        {plan->hop_at_us, FAIL_ROUTE_TIMEOUT},
-        {plan->max_at_us, FAIL_MAX_DURATION},
-    };
-    uint64_t first = 0;
-    *fail = FAIL_NONE;
-    for (size_t i = 0; i < COUNT_OF(limits); i++) {
-        if (limits[i].at_us != 0 && (first == 0 || limits[i].at_us < first)) {
-            first = limits[i].at_us;
-            *fail = limits[i].fail;
-        }
-    }
-    return first;
 }
 
 uint64_t timeout_of_try(const struct timeout_plan *plan, uint64_t try_started_us, enum fail *fail)

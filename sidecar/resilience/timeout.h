@@ -16,7 +16,9 @@ struct timeout_plan {
     uint64_t hop_at_us;    /* what the hop before has left */
     uint64_t caller_at_us; /* the caller's own deadline: grpc-timeout */
     uint64_t max_at_us;    /* the stream's greatest duration */
-    uint64_t try_us;       /* of each attempt */
+    uint64_t first_at_us;  /* of these four the first, and what it is called */
+    enum fail first_fail;
+    uint64_t try_us; /* of each attempt */
     uint64_t try_idle_us;
     uint64_t idle_us; /* nothing moves; until the final head is passed on */
 };
@@ -34,7 +36,11 @@ void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
 void timeout_request_ended(struct timeout_plan *plan, uint64_t now_us);
 
 /* The first moment at which the request as a whole is over, and as what; 0: never. */
-uint64_t timeout_of_request(const struct timeout_plan *plan, enum fail *fail);
+static inline uint64_t timeout_of_request(const struct timeout_plan *plan, enum fail *fail)
+{
+    *fail = plan->first_fail;
+    return plan->first_at_us;
+}
 /* The same for an attempt that starts at `try_started_us`. */
 uint64_t timeout_of_try(const struct timeout_plan *plan, uint64_t try_started_us, enum fail *fail);
 /* What is left of the request at now_us for the next hop; 0: no limit; at least 1. */

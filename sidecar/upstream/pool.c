@@ -244,7 +244,7 @@ static void lend(struct pool_conn *at, struct ticket *ticket)
 {
     at->owing = false;
     if (at->protocol != POOL_HTTP2) {
-        timer_clear(&at->timer);
+        timer_pause(&at->timer);
     } else if (!at->watched) {
         at->watched = true;
         at->pinged = false;

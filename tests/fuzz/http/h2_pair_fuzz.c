@@ -92,7 +92,7 @@ static void open_stream(struct pair *pair, uint8_t much)
                               .scheme = SLICE("http"),
                               .authority = SLICE("a"),
                               .path = SLICE("/"),
-                              .headers = {fields, 2, 2},
+                              .headers = {fields, 2, 2, 0},
                               .content_length = MESSAGE_LENGTH_UNKNOWN};
     (void)h2_end_write(&pair->end[0], (struct codec_cmd){.kind = CODEC_CMD_HEAD,
                                                          .stream = id,

@@ -20,7 +20,7 @@ static void check_id(struct slice name)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     struct arena arena;
-    struct headers list = {NULL, 0, 0};
+    struct headers list = {.count = 0};
     struct headers copy;
     arena_init(&arena, NULL);
     struct slice rest = slice_of(bytes, len);

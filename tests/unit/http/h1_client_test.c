@@ -202,7 +202,7 @@ static void test_a_large_head_is_written_whole(void **state)
     struct header fields[] = {{.name = SLICE("a"), .value = slice_of(value, sizeof value)},
                               {.name = SLICE("b"), .value = slice_of(value, sizeof value)}};
     struct message message = get_request;
-    message.headers = (struct headers){fields, 2, 2};
+    message.headers = (struct headers){fields, 2, 2, 0};
     struct reply reply;
     reply_init(&reply, &message);
     static uint8_t text[70000];

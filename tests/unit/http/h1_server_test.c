@@ -448,7 +448,7 @@ static void test_titles_for_names_from_http2(void **state)
         {.name = SLICE("gone"), .value = SLICE("x"), .dropped = true},
     };
     message.version = MESSAGE_HTTP_2;
-    message.headers = (struct headers){fields, 3, 3};
+    message.headers = (struct headers){fields, 3, 3, 0};
     assert_response("GET / HTTP/1.1\r\nHost: h\r\n\r\n", message,
                     "HTTP/1.1 200 OK\r\nX-Request-Id: a-b\r\nContent-Length: 0\r\n\r\n");
 }

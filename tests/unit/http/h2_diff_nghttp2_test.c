@@ -729,7 +729,7 @@ static void our_client_with_their_server(void **state)
                                       .scheme = SLICE("https"),
                                       .authority = SLICE("a.example"),
                                       .path = SLICE("/p"),
-                                      .headers = {&field, 1, 1},
+                                      .headers = {&field, 1, 1, 0},
                                       .content_length = MESSAGE_LENGTH_UNKNOWN};
             uint32_t id = codec_open(ours.codec);
             assert_int_equal(id, 2 * i + 1);
