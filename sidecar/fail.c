@@ -33,3 +33,12 @@ bool fail_from_name(struct slice name, enum fail *fail)
     }
     return false;
 }
+
+struct slice fail_details(enum fail fail, char text[FAIL_DETAILS_MAX])
+{
+    struct slice name = slice_head(slice_of_text(fail_name(fail)), FAIL_DETAILS_MAX);
+    for (size_t i = 0; i < name.len; i++) {
+        text[i] = (char)slice_lower(name.at[i]);
+    }
+    return slice_of(text, name.len);
+}

@@ -99,6 +99,10 @@ enum fail_cause {
     X(REQUEST_BAD, CLIENT, 400, 13, "DPE", "http_request_error", false,                            \
       "the request breaks the protocol; the codec says which status")                              \
     X(CLIENT_GONE, CLIENT, 0, 1, "DC", "", false, "the client left before the answer's end")       \
+    X(NO_CHAIN, LOCAL, 0, 2, "NR", "", true, "no filter chain takes the connection")               \
+    X(CLIENT_TLS, LOCAL, 0, 2, "", "", true, "the client's TLS handshake failed")                  \
+    X(CLIENT_SILENT, LOCAL, 0, 2, "", "", true,                                                    \
+      "what the connection begins with did not come, or not in time")                              \
     X(BUG, LOCAL, 500, 2, "LR", "proxy_internal_error", false, "a check of our own failed")
 
 enum fail {
@@ -107,6 +111,8 @@ enum fail {
 #undef X
         FAIL_COUNT
 };
+
+#define FAIL_DETAILS_MAX 32
 
 struct fail_facts {
     const char *name; /* as in the enum ("NO_ROUTE"): logs, metrics, the PEER frame */
@@ -122,6 +128,8 @@ struct fail_facts {
 /* Never null; lives for ever. */
 const struct fail_facts *fail_facts(enum fail fail);
 const char *fail_name(enum fail fail);
+/* The name as access logs say it, in lower case; `text` holds it. */
+struct slice fail_details(enum fail fail, char text[FAIL_DETAILS_MAX]);
 /* By the name that fail_name gives; false when it is none of ours. A peer's word, so that a newer
  * peer's value is not an error. */
 bool fail_from_name(struct slice name, enum fail *fail) MUST_USE;

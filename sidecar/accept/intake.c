@@ -14,6 +14,8 @@
 #include "http/raw.h"
 #include "sidecar/accept/listener.h"
 #include "sidecar/alpn.h"
+#include "sidecar/fail.h"
+#include "sidecar/observe/access_log.h"
 #include "sidecar/observe/stats.h"
 #include "sidecar/route/chain.h"
 #include "sidecar/worker.h"
@@ -62,7 +64,34 @@ static void end(struct intake *intake)
     loop_bury(intake->listener->worker->loop, &intake->grave);
 }
 
-static void refuse(struct intake *intake)
+/* Counted, and logged where the listener asks for it, as Envoy does with connections that no filter
+ * chain got. `cause`: more than the kind of failure says; may be empty. */
+static void report(const struct intake *intake, enum fail why, struct slice cause)
+{
+    const struct worker *worker = intake->listener->worker;
+    const struct listener_config *config = intake->listener->config;
+    stats_count_by(worker->stats, STAT_FAILURES, why, fail_name(why));
+    if (worker->access == NULL) {
+        return;
+    }
+    char details[FAIL_DETAILS_MAX];
+    char flags[16];
+    uint64_t duration_us = worker->loop->now_us - intake->begun_us;
+    struct access_facts facts = {.details = fail_details(why, details),
+                                 .transport_failure = cause,
+                                 .flags = stats_flags(why, false, flags),
+                                 .client = &intake->peer,
+                                 .local = &intake->original,
+                                 .start_wall_us = worker->loop->wall_us - duration_us,
+                                 .duration_us = duration_us,
+                                 .bytes_received = intake->first_len,
+                                 .grpc = -1};
+    for (unsigned i = 0; i < config->access_log_count; i++) {
+        access_logs_write(worker->access, &config->access_logs[i], &facts);
+    }
+}
+
+static void drop(struct intake *intake)
 {
     if (intake->conn != NULL) {
         conn_reset(&intake->conn);
@@ -72,11 +101,28 @@ static void refuse(struct intake *intake)
     end(intake);
 }
 
+static void refuse(struct intake *intake, enum fail why, struct slice cause)
+{
+    report(intake, why, cause);
+    drop(intake);
+}
+
+/* The client went before its first bytes said anything; without a byte it only looked whether
+ * somebody listens, as probes do. */
+static void leave(struct intake *intake)
+{
+    if (intake->first_len == 0) {
+        drop(intake);
+    } else {
+        refuse(intake, FAIL_CLIENT_GONE, SLICE(""));
+    }
+}
+
 void intake_close_all(struct worker *worker)
 {
     LIST_EACH(&worker->intakes, node)
     {
-        refuse(LIST_ITEM(node, struct intake, link));
+        drop(LIST_ITEM(node, struct intake, link));
     }
 }
 
@@ -167,7 +213,7 @@ static void run_handshake(struct intake *intake)
     }
     log_limited(LOG_LEVEL_WARNING, "inbound TLS refused",
                 LOG_TEXT("peer", addr_format(&intake->peer, text)), LOG_CAUSE(&err));
-    refuse(intake);
+    refuse(intake, FAIL_CLIENT_TLS, slice_of_text(err.text));
 }
 
 static void serve_plain(struct intake *intake)
@@ -189,7 +235,7 @@ static bool is_undecided(const struct intake *intake)
 static void run_preface(struct intake *intake)
 {
     if (!read_first(intake)) {
-        refuse(intake);
+        leave(intake);
         return;
     }
     enum detected preface = detect_preface(slice_of(intake->first, intake->first_len));
@@ -353,7 +399,7 @@ static void choose_chain(struct intake *intake, const struct seen *seen)
         log_limited(LOG_LEVEL_WARNING, "no filter chain takes this connection",
                     LOG_TEXT("peer", addr_format(&intake->peer, text)),
                     LOG_SLICE("listener", intake->listener->config->name));
-        refuse(intake);
+        refuse(intake, FAIL_NO_CHAIN, SLICE(""));
         return;
     }
     timer_clear(&intake->timer);
@@ -384,7 +430,7 @@ static void run_first(struct intake *intake)
 {
     struct seen seen = {.decided = false};
     if (!read_first(intake)) {
-        refuse(intake);
+        leave(intake);
         return;
     }
     look(intake, &seen);
@@ -396,7 +442,7 @@ static void run_first(struct intake *intake)
     } else if (out_of_time && intake->listener->config->go_on_at_timeout) {
         choose_chain(intake, &seen);
     } else if (out_of_time || intake->first_len == FIRST_BYTES_MAX) {
-        refuse(intake);
+        refuse(intake, FAIL_CLIENT_SILENT, SLICE(""));
     }
 }
 
@@ -411,7 +457,7 @@ static void run(struct task *task)
     } else if (intake->conn == NULL) {
         run_first(intake);
     } else if (timer_due(&intake->timer, worker_of(intake)->loop)) {
-        refuse(intake);
+        refuse(intake, FAIL_CLIENT_SILENT, SLICE(""));
     } else {
         run_handshake(intake);
     }
@@ -464,7 +510,7 @@ void intake_begin(struct listener *listener, struct net_conn **net)
     worker_weigh(worker, 1);
     intake->begun_us = worker->loop->now_us;
     if (!find_destination(intake)) {
-        refuse(intake);
+        refuse(intake, FAIL_LOOP, SLICE(""));
         return;
     }
     if (!config->inspect_tls && !config->inspect_http) {

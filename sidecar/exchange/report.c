@@ -167,16 +167,12 @@ static void count(struct exchange *x)
 /* ---- the access log ---- */
 
 /* As Envoy says it where the answer is the endpoint's; else our own word for the ending. */
-static struct slice details_of(const struct exchange *x, char text[32])
+static struct slice details_of(const struct exchange *x, char text[FAIL_DETAILS_MAX])
 {
     if (x->fail == FAIL_NONE) {
         return x->source == ANSWER_UPSTREAM ? SLICE("via_upstream") : SLICE("direct_response");
     }
-    struct slice name = slice_head(slice_of_text(fail_name(x->fail)), 32);
-    for (size_t i = 0; i < name.len; i++) {
-        text[i] = (char)slice_lower(name.at[i]);
-    }
-    return slice_of(text, name.len);
+    return fail_details(x->fail, text);
 }
 
 /* What names have to say; empty where nothing was found. */
@@ -208,7 +204,7 @@ static void write_access_logs(struct exchange *x)
         return;
     }
     char flags[16];
-    char details[32];
+    char details[FAIL_DETAILS_MAX];
     struct access_facts facts = {
         .request = http != NULL ? &x->request : NULL,
         .answer = x->answer,

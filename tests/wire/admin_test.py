@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import unittest
 
@@ -58,13 +59,21 @@ def bootstrap(ports, folder):
         return {"name": name, "address": address(ports[name]), "traffic_direction": "OUTBOUND",
                 "filter_chains": [{"filters": [{"name": filter_name, "typed_config": config}]}]}
 
+    picky = listener("picky", "envoy.filters.network.tcp_proxy", proxy)
+    picky["listener_filters"] = [{"name": "tls", "typed_config": {
+        "@type": f"{EXTENSION}.filters.listener.tls_inspector.v3.TlsInspector"}}]
+    picky["filter_chains"][0]["filter_chain_match"] = {"transport_protocol": "tls"}
+    picky["access_log"] = [{"name": "file", "typed_config": {
+        "@type": FILE_LOG, "path": f"{folder}/refused.log", "log_format": {"text_format_source": {
+            "inline_string": "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% "
+                             "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\n"}}}}]
     return {
         "node": {"id": "sidecar~127.0.0.1~web-1.shop~shop.svc.cluster.local", "cluster": "web.shop"},
         "admin": {"address": address(ports["admin"])},
         "static_resources": {
             "listeners": [
                 listener("http", "envoy.filters.network.http_connection_manager", manager),
-                listener("tcp", "envoy.filters.network.tcp_proxy", proxy)],
+                listener("tcp", "envoy.filters.network.tcp_proxy", proxy), picky],
             "clusters": [cluster(CLUSTER, ports["app"]), cluster("gone", ports["nobody"])]}}
 
 
@@ -140,7 +149,7 @@ class Admin(unittest.TestCase):
     def setUp(self):
         stack = contextlib.ExitStack()
         self.addCleanup(stack.close)
-        self.ports = {name: net.free_port() for name in ("http", "tcp", "admin", "metrics", "nobody")}
+        self.ports = {name: net.free_port() for name in ("http", "tcp", "picky", "admin", "metrics", "nobody")}
         app = http.server.ThreadingHTTPServer(("127.0.0.1", 0), App)
         self.ports["app"] = app.server_address[1]
         threading.Thread(target=app.serve_forever, daemon=True).start()
@@ -266,7 +275,7 @@ class Admin(unittest.TestCase):
 
     def test_config_dump(self):
         found = self.json("/config_dump")
-        self.assertEqual({one["name"] for one in found["listeners"]}, {"http", "tcp"})
+        self.assertEqual({one["name"] for one in found["listeners"]}, {"http", "tcp", "picky"})
         web = next(one for one in found["listeners"] if one["name"] == "http")
         routes = web["chains"][0]["route_table"]["virtual_hosts"][0]["routes"]
         self.assertEqual([one["name"] for one in routes], ["gone", "all"])
@@ -291,6 +300,22 @@ class Admin(unittest.TestCase):
         self.assertEqual(good, f'GET /a?b HTTP/1.1 200 - {CLUSTER} 3 "test" all')
         self.assertRegex(failed, r'^GET /gone HTTP/1.1 503 UF,URX gone [0-9]+ "-" gone$')
         self.assertRegex(bad, r'^- - HTTP/1.1 400 DPE - [0-9]+ "-" -$')
+
+    def test_the_log_of_a_listener_has_what_no_chain_took(self):
+        path = f"{self.folder}/refused.log"
+        with socket.create_connection((net.LOOPBACK, self.ports["picky"])):
+            pass  # somebody looks whether it listens: nothing to tell
+        with socket.create_connection((net.LOOPBACK, self.ports["picky"])) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            self.assertIn(net.read_to_end(sock)[1], ("eof", "reset"))
+
+        def lines():
+            with open(path, encoding="utf-8") as file:
+                return file.read().splitlines()
+
+        net.wait_for(lambda: os.path.exists(path) and lines())
+        self.assertEqual(lines(), ["NR no_chain 18 127.0.0.1"])
+        self.assertEqual(self.total("pillion_exchange_failures_total", fail="NO_CHAIN"), 1)
 
     def test_an_unknown_operator_is_refused_at_start(self):
         config = bootstrap(self.ports, self.folder)
@@ -336,7 +361,7 @@ class Admin(unittest.TestCase):
         return status
 
     def test_a_taken_port_does_not_stop_traffic(self):
-        second = dict(self.ports, http=net.free_port(), tcp=net.free_port())
+        second = dict(self.ports, http=net.free_port(), tcp=net.free_port(), picky=net.free_port())
         with open(f"{self.folder}/second.json", "w", encoding="utf-8") as file:
             json.dump(bootstrap(second, self.folder), file)
         with Program([binary("pillion-sidecar"), "--config", f"{self.folder}/second.json",
