@@ -226,7 +226,7 @@ class Many(Opaque):
         held = asyncio.run(self._rounds(tunnel, app.port))
         for first, last in zip(held[0], held[-1]):
             self.assertLessEqual(last[0], first[0] + 4, held)
-            self.assertLessEqual(last[1], first[1] + 100000, held)
+            self.assertLessEqual(last[1], first[1] + self.COUNT * 50, held)
 
     def test_idle_ones_stay(self):
         """And are as good afterwards as before."""
