@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import unittest
 
 from support.control import split
@@ -106,31 +107,45 @@ class Policy(unittest.TestCase):
         self.assertEqual(failed(mesh.load(40, connections=1, prefix="again").run()), [])
         self.assertEqual(doubled(mesh.apps.values()), {})
 
-    def circuit(self, callers, count):
-        """Istio's circuit-breaking task: everything limited to one. The share that overflowed."""
-        mesh = self.mesh(
+    def circuit(self):
+        """Istio's circuit-breaking task: everything limited to one."""
+        return self.mesh(
             apps={"v1-a": "v1"}, delay_s=0.002,
-            policy=(rule(connectionPool={"tcp": {"maxConnections": 1},
+            policy=(rule(connectionPool={"tcp": {"maxConnections": 1, "connectTimeout": "10s"},
                                          "http": {"http1MaxPendingRequests": 1,
                                                   "maxRequestsPerConnection": 1}}),))
-        results = mesh.load(count, connections=callers, methods=("GET",)).run()
+
+    def overflows(self, mesh, results):
+        """How many of all results so far the breaker refused: it says so, and nothing else failed."""
         bad = failed(results)
         for result in bad:
             self.assertEqual(result.status, 503, result)
             self.assertIn("connection_limit_reached", result.why)
         self.assertEqual(metric(mesh.client, "pillion_breaker_overflows_total"), len(bad))
         self.assertEqual(metric(mesh.client, "istio_requests_total", response_flags="UO"), len(bad))
-        return len(bad) / count
+        return len(bad)
 
     def test_two_callers_of_a_circuit_of_one(self):
-        """One is served and one waits: nothing is refused but while the first connection is made,
-        when both would wait."""
-        share = self.circuit(2, 2000)
-        self.assertGreater(share, 0)
-        self.assertLess(share, 0.5)
+        """One is served and one waits: nothing is refused but while a connection is made, when both
+        would wait. The server's sidecar stands still for the first two, so that both do."""
+        mesh = self.circuit()
+        server = mesh.servers["v1-a"].program
+        server.send_signal(signal.SIGSTOP)
+        try:
+            load = mesh.load(2, connections=2, methods=("GET",)).start()
+            wait_for(lambda: metric(mesh.client, "pillion_breaker_overflows_total") == 1, 8,
+                     what="the second is refused")
+        finally:
+            server.send_signal(signal.SIGCONT)
+        results = load.wait()
+        self.assertEqual(self.overflows(mesh, results), 1)
+        results += mesh.load(2000, connections=2, methods=("GET",)).run()
+        self.assertLess(self.overflows(mesh, results), 1000)
 
     def test_three_callers_of_a_circuit_of_one(self):
-        self.assertGreater(self.circuit(3, 600), 0.5)
+        mesh = self.circuit()
+        results = mesh.load(600, connections=3, methods=("GET",)).run()
+        self.assertGreater(self.overflows(mesh, results), 300)
 
     def test_bad_yaml_leaves_the_last_good_in_force(self):
         """While requests flow: what nobody can mean changes nothing, and is named."""
