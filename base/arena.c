@@ -32,7 +32,15 @@ void arena_pool_fini(struct arena_pool *pool)
 
 void arena_init(struct arena *arena, struct arena_pool *pool)
 {
-    *arena = (struct arena){.pool = pool};
+    *arena = (struct arena){
+        .pool = pool, .next_bytes = ARENA_BLOCK_BYTES, .later_bytes = ARENA_BLOCK_BYTES};
+}
+
+void arena_init_small(struct arena *arena, struct arena_pool *pool, uint32_t first, uint32_t later)
+{
+    CHECK(first < ARENA_BLOCK_BYTES);
+    CHECK(later < ARENA_BLOCK_BYTES);
+    *arena = (struct arena){.pool = pool, .next_bytes = first, .later_bytes = later};
 }
 
 static struct arena_block *block_get(struct arena_pool *pool, size_t size)
@@ -92,10 +100,13 @@ static uint8_t *grow_own(struct arena *arena, size_t size)
 
 static NOINLINE uint8_t *grow(struct arena *arena, size_t size)
 {
-    if (size > (ARENA_BLOCK_BYTES - sizeof(struct arena_block)) / 2) {
+    size_t room = arena->next_bytes - sizeof(struct arena_block);
+    /* The first thing in an arena may fill its block (what lives in its own arena does). */
+    if (size > (arena->blocks != NULL ? room / 2 : room)) {
         return grow_own(arena, size);
     }
-    struct arena_block *block = block_get(arena->pool, ARENA_BLOCK_BYTES);
+    struct arena_block *block = block_get(arena->pool, arena->next_bytes);
+    arena->next_bytes = arena->later_bytes;
     arena->bytes += block->size;
     block->next = arena->blocks;
     arena->blocks = block;

@@ -27,7 +27,9 @@ struct arena {
     struct arena_block *blocks;
     uint8_t *at; /* free bytes of the newest common block */
     uint8_t *end;
-    size_t bytes; /* what this arena costs */
+    size_t bytes;         /* what this arena costs */
+    uint32_t next_bytes;  /* of the next block */
+    uint32_t later_bytes; /* of those after it */
 };
 
 void arena_pool_init(struct arena_pool *pool, unsigned keep_max);
@@ -35,6 +37,9 @@ void arena_pool_fini(struct arena_pool *pool);
 
 /* pool may be null. No memory is taken before the first allocation. */
 void arena_init(struct arena *arena, struct arena_pool *pool);
+/* For what lives long and needs little: its blocks come from the heap, the first with `first`
+ * bytes, later ones with `later`, header included. */
+void arena_init_small(struct arena *arena, struct arena_pool *pool, uint32_t first, uint32_t later);
 /* Frees all that was allocated; the arena may be used again. */
 void arena_fini(struct arena *arena);
 

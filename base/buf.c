@@ -1,5 +1,6 @@
 #include "base/buf.h"
 
+#include <stdalign.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -10,7 +11,8 @@ struct buf_chunk {
     struct buf_chunk *next_free;
     uint32_t refs;
     uint32_t used; /* bytes handed out from the front */
-    uint8_t bytes[BUF_CHUNK_BYTES];
+    uint32_t room; /* BUF_CHUNK_BYTES, or less where a few bytes were settled */
+    alignas(16) uint8_t bytes[];
 };
 
 struct buf_piece {
@@ -24,6 +26,7 @@ struct buf_piece {
  */
 #define PIECES_KEEP 256
 #define COPY_MAX    512
+#define TIGHT_MAX   2048
 
 void buf_pool_init(struct buf_pool *pool, unsigned keep_max)
 {
@@ -48,18 +51,19 @@ void buf_pool_fini(struct buf_pool *pool)
     pool->kept_pieces = 0;
 }
 
-static struct buf_chunk *chunk_get(struct buf_pool *pool)
+static struct buf_chunk *chunk_get(struct buf_pool *pool, uint32_t room)
 {
     struct buf_chunk *chunk = pool->free;
-    if (chunk != NULL) {
+    if (chunk != NULL && room == BUF_CHUNK_BYTES) {
         pool->free = chunk->next_free;
         pool->kept--;
     } else {
-        chunk = mem_raw(sizeof *chunk);
+        chunk = mem_raw(sizeof *chunk + room);
     }
     chunk->refs = 1;
     chunk->used = 0;
-    pool->bytes += BUF_CHUNK_BYTES;
+    chunk->room = room;
+    pool->bytes += room;
     return chunk;
 }
 
@@ -69,14 +73,14 @@ static void chunk_put(struct buf_pool *pool, struct buf_chunk *chunk)
     if (--chunk->refs > 0) {
         return;
     }
-    pool->bytes -= BUF_CHUNK_BYTES;
-    if (pool->kept < pool->keep_max) {
+    pool->bytes -= chunk->room;
+    if (chunk->room == BUF_CHUNK_BYTES && pool->kept < pool->keep_max) {
         chunk->next_free = pool->free;
         pool->free = chunk;
         pool->kept++;
         return;
     }
-    pool->given_back += sizeof *chunk;
+    pool->given_back += sizeof *chunk + chunk->room;
     mem_free(chunk);
 }
 
@@ -146,17 +150,22 @@ static bool can_grow(const struct buf_piece *last)
            last->at + last->len == last->chunk->bytes + last->chunk->used;
 }
 
+static void push_chunk(struct buf *buf, uint32_t room)
+{
+    struct buf_piece *piece = piece_get(buf->pool);
+    piece->chunk = chunk_get(buf->pool, room);
+    piece->at = piece->chunk->bytes;
+    push_piece(buf, piece);
+}
+
 struct span buf_reserve(struct buf *buf, size_t min)
 {
     CHECK(min <= BUF_CHUNK_BYTES);
-    if (!can_grow(buf->last) || BUF_CHUNK_BYTES - buf->last->chunk->used < min) {
-        struct buf_piece *piece = piece_get(buf->pool);
-        piece->chunk = chunk_get(buf->pool);
-        piece->at = piece->chunk->bytes;
-        push_piece(buf, piece);
+    if (!can_grow(buf->last) || buf->last->chunk->room - buf->last->chunk->used < min) {
+        push_chunk(buf, BUF_CHUNK_BYTES);
     }
     struct buf_chunk *chunk = buf->last->chunk;
-    return (struct span){chunk->bytes + chunk->used, BUF_CHUNK_BYTES - chunk->used};
+    return (struct span){chunk->bytes + chunk->used, chunk->room - chunk->used};
 }
 
 /* Takes the piece at the front out once it is empty. */
@@ -174,7 +183,7 @@ static void drop_first(struct buf *buf)
 void buf_commit(struct buf *buf, size_t len)
 {
     CHECK(can_grow(buf->last));
-    CHECK(len <= BUF_CHUNK_BYTES - buf->last->chunk->used);
+    CHECK(len <= buf->last->chunk->room - buf->last->chunk->used);
     buf->last->chunk->used += (uint32_t)len;
     buf->last->len += len;
     buf->len += len;
@@ -192,6 +201,16 @@ void buf_append(struct buf *buf, struct slice bytes)
         buf_commit(buf, part);
         bytes = slice_from(bytes, part);
     }
+}
+
+/* What is short and alone (the first words of a tunnel whose other end is still connecting) gets a
+ * chunk of its own size: else a thousand such bufs hold 16 MiB. */
+static void append_tight(struct buf *buf, struct slice bytes)
+{
+    if (bytes.len <= TIGHT_MAX && !can_grow(buf->last)) {
+        push_chunk(buf, (uint32_t)bytes.len);
+    }
+    buf_append(buf, bytes);
 }
 
 void buf_borrow(struct buf *buf, struct slice bytes)
@@ -271,7 +290,8 @@ static struct buf_piece *cut_front(struct buf *buf, size_t len)
  */
 static bool worth_copying(const struct buf *to, size_t len)
 {
-    return len <= COPY_MAX && can_grow(to->last) && BUF_CHUNK_BYTES - to->last->chunk->used >= len;
+    return len <= COPY_MAX && can_grow(to->last) &&
+           to->last->chunk->room - to->last->chunk->used >= len;
 }
 
 void buf_move(struct buf *to, struct buf *from, size_t len)
@@ -305,7 +325,7 @@ void buf_share(struct buf *to, const struct buf *source, size_t from, size_t len
         }
         size_t part = piece->len - from < len ? piece->len - from : len;
         if (piece->chunk == NULL) {
-            buf_append(to, slice_of(piece->at + from, part));
+            append_tight(to, slice_of(piece->at + from, part));
         } else {
             struct buf_piece *copy = piece_get(to->pool);
             copy->chunk = piece->chunk;
@@ -355,13 +375,19 @@ size_t buf_peek(const struct buf *buf, struct span into)
 static void settle(struct buf *buf)
 {
     struct buf_piece *piece = buf->first;
+    bool alone = piece == buf->last;
     buf->first = NULL;
     buf->last = NULL;
     buf->len = 0;
     while (piece != NULL) {
         struct buf_piece *next = piece->next;
         if (piece->chunk == NULL) {
-            buf_append(buf, slice_of(piece->at, piece->len));
+            struct slice bytes = slice_of(piece->at, piece->len);
+            if (alone) {
+                append_tight(buf, bytes);
+            } else {
+                buf_append(buf, bytes);
+            }
             piece_put(buf->pool, piece);
         } else {
             push_piece(buf, piece);

@@ -1,5 +1,5 @@
 #pragma once
-/* A queue of bytes, held as pieces: owned (in counted chunks of 16 KiB from a per-worker pool) or
+/* A queue of bytes, held as pieces: owned (in counted chunks, of 16 KiB from a per-worker pool) or
  * borrowed (somebody else's memory, by default the loop's shared receive buffer). A body that can
  * be written on in the tick in which it came is never copied: it is borrowed from the receive
  * buffer and handed to sendmsg. What cannot is settled: copied into chunks before the lender takes

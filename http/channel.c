@@ -5,12 +5,14 @@
 #include "base/alloc.h"
 #include "http/raw.h"
 
+#define HEAD_EXTRA_FIELDS 2 /* that an answer may gain on its way down */
+
 /* ---- streams of a channel ---- */
 
 static struct stream **bucket_of(struct channel *channel, uint32_t id)
 {
     return &channel
-                ->buckets[(id >> 1) % CHANNEL_BUCKETS]; /* a side's ids are all odd or all even */
+                ->buckets[id >> 1 & channel->bucket_mask]; /* a side's ids are all odd, or even */
 }
 
 static struct stream *find_stream(struct channel *channel, uint32_t id)
@@ -59,9 +61,30 @@ static void take_from_bucket(struct stream *stream)
     *at = stream->next_in_bucket;
 }
 
+static void grow_buckets(struct channel *channel)
+{
+    uint32_t old_count = channel->bucket_mask + 1;
+    struct stream **old = channel->buckets;
+    channel->bucket_mask = old_count * 8 - 1;
+    channel->buckets = NEW_ARRAY(struct stream *, old_count * 8);
+    for (uint32_t i = 0; i < old_count; i++) {
+        while (old[i] != NULL) {
+            struct stream *stream = old[i];
+            old[i] = stream->next_in_bucket;
+            put_in_bucket(stream);
+        }
+    }
+    if (old != &channel->one) {
+        mem_free(old);
+    }
+}
+
 void stream_attach(struct stream *stream, struct channel *channel, uint32_t id)
 {
     CHECK(stream->channel == NULL);
+    if (channel->stream_count > 2 * channel->bucket_mask) {
+        grow_buckets(channel);
+    }
     stream->channel = channel;
     stream->id = id;
     put_in_bucket(stream);
@@ -147,6 +170,7 @@ void channel_init(struct channel *channel, struct loop *loop, struct conn **conn
         .loop = loop, .conn = *conn, .codec = *codec, .owner = owner, .flush.run = run_flush};
     *conn = NULL;
     *codec = NULL;
+    channel->buckets = &channel->one;
     buf_init(&channel->out, &loop->bufs);
     list_init(&channel->blocked);
     channel->conn->net->owner = owner;
@@ -155,7 +179,7 @@ void channel_init(struct channel *channel, struct loop *loop, struct conn **conn
 void channel_lose_streams(struct channel *channel)
 {
     const char *refusal = channel->bytes_in == 0 ? channel->conn->refused_us : NULL;
-    for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
+    for (uint32_t i = 0; i <= channel->bucket_mask; i++) {
         while (channel->buckets[i] != NULL) {
             struct stream *stream = channel->buckets[i];
             channel->buckets[i] = stream->next_in_bucket;
@@ -184,6 +208,9 @@ void channel_fini(struct channel *channel, bool reset)
         conn_close(&channel->conn);
     }
     codec_free(&channel->codec);
+    if (channel->buckets != &channel->one) {
+        FREE(channel->buckets);
+    }
     buf_clear(&channel->out);
     FREE(channel->tail);
     channel->tail_len = 0;
@@ -236,16 +263,11 @@ static enum io fill(struct channel *channel)
     return result;
 }
 
-/* Whether a message of HTTP/1 is being read, whose next piece (a section of trailers) may be as
- * long as a head: only what lies behind its end is pipelined. */
+/* Whether a message of HTTP/1, which has one stream at a time, is being read, whose next piece (a
+ * section of trailers) may be as long as a head: only what lies behind its end is pipelined. */
 static bool inside_message(const struct channel *channel)
 {
-    for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
-        if (channel->buckets[i] != NULL) {
-            return !channel->buckets[i]->in_end;
-        }
-    }
-    return false;
+    return channel->one != NULL && !channel->one->in_end;
 }
 
 static void pause_pipeline(struct channel *channel, size_t len)
@@ -353,7 +375,7 @@ enum channel_step channel_next(struct channel *channel, struct codec_event *ev)
 static struct message *copy_message(struct stream *stream, const struct message *message)
 {
     struct message *copy = ARENA_NEW(stream->arena, struct message);
-    message_copy(copy, stream->arena, message, 8);
+    message_copy(copy, stream->arena, message, HEAD_EXTRA_FIELDS);
     return copy;
 }
 
@@ -378,7 +400,7 @@ static void take_data(struct channel *channel, struct stream *stream, struct sli
 
 static void wake_all(struct channel *channel)
 {
-    for (unsigned i = 0; i < CHANNEL_BUCKETS; i++) {
+    for (uint32_t i = 0; i <= channel->bucket_mask; i++) {
         for (struct stream *each = channel->buckets[i]; each != NULL; each = each->next_in_bucket) {
             wake(each, STREAM_ROOM);
         }

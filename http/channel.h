@@ -26,7 +26,6 @@
 #define CHANNEL_OUT_LOW  (16U * 1024)
 /* Bytes of pipelined requests that are held while an answer is pending. */
 #define CHANNEL_PIPELINE_MAX (16U * 1024)
-#define CHANNEL_BUCKETS      8
 
 struct stream;
 
@@ -48,7 +47,9 @@ struct channel {
     uint8_t *tail;       /* an incomplete frame or head, or pipelined bytes; null: none */
     uint32_t tail_len;
     uint32_t stream_count;
-    struct stream *buckets[CHANNEL_BUCKETS];
+    uint32_t bucket_mask;
+    struct stream **buckets; /* its streams, in chains by id: `one`, or an array that grew */
+    struct stream *one;
     struct list blocked; /* streams that wait for room in `out` */
     struct task flush;
     uint64_t bytes_in;

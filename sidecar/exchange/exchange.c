@@ -815,11 +815,24 @@ bool exchange_is_opaque(const struct exchange *x)
 
 /* ---- beginnings ---- */
 
-static struct exchange *new_exchange(struct server *server)
+/* A tunnel may idle for hours, and needs little beside this struct: what an opaque connection, or
+ * the CONNECT of another sidecar, takes in its arena until bytes flow, with a few bytes to spare.
+ * More of them is no error but a block more. */
+#define OPAQUE_ARENA_BYTES  (sizeof(struct exchange) + 288)
+#define CONNECT_ARENA_BYTES (sizeof(struct exchange) + 448)
+#define TUNNEL_LATER_BYTES  1008
+#define TUNNEL_EXTRA_FIELDS 4
+
+/* `small`: size of the arena's first block; 0: an ordinary one. */
+static struct exchange *new_exchange(struct server *server, size_t small)
 {
     struct worker *worker = server->worker;
     struct arena arena;
-    arena_init(&arena, &worker->loop->arenas);
+    if (small > 0) {
+        arena_init_small(&arena, &worker->loop->arenas, (uint32_t)small, TUNNEL_LATER_BYTES);
+    } else {
+        arena_init(&arena, &worker->loop->arenas);
+    }
     struct exchange *x = ARENA_NEW(&arena, struct exchange);
     x->arena = arena;
     x->worker = worker;
@@ -855,8 +868,10 @@ static void start(struct exchange *x, uint32_t stream)
 
 void exchange_begin(struct server *server, const struct codec_event *ev)
 {
-    struct exchange *x = new_exchange(server);
-    message_copy(&x->request, &x->arena, ev->message, REWRITE_EXTRA_FIELDS);
+    bool tunnel = ev->message->connect;
+    struct exchange *x = new_exchange(server, tunnel ? CONNECT_ARENA_BYTES : 0);
+    message_copy(&x->request, &x->arena, ev->message,
+                 tunnel ? TUNNEL_EXTRA_FIELDS : REWRITE_EXTRA_FIELDS);
     x->client_authority = x->request.authority;
     x->client_path = x->request.path;
     uint64_t length = x->request.content_length;
@@ -867,7 +882,7 @@ void exchange_begin(struct server *server, const struct codec_event *ev)
 
 void exchange_begin_refused(struct server *server, uint32_t stream, enum codec_bad bad)
 {
-    struct exchange *x = new_exchange(server);
+    struct exchange *x = new_exchange(server, 0);
     x->request = (struct message){.kind = MESSAGE_REQUEST, .version = MESSAGE_HTTP_1_1};
     x->bad = (uint8_t)bad;
     x->fail = FAIL_REQUEST_BAD;
@@ -877,7 +892,7 @@ void exchange_begin_refused(struct server *server, uint32_t stream, enum codec_b
 
 void exchange_begin_opaque(struct server *server)
 {
-    struct exchange *x = new_exchange(server);
+    struct exchange *x = new_exchange(server, OPAQUE_ARENA_BYTES);
     char text[ADDR_TEXT_MAX];
     x->tunnel = true;
     x->down.tunnel = true;

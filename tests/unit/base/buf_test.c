@@ -134,11 +134,39 @@ static void test_an_empty_buf_holds_no_memory(void **state)
     buf_pool_fini(&pool);
 }
 
+/* A tunnel's first words wait for its other end: they must not hold a chunk of 16 KiB each. */
+static void test_few_bytes_are_kept_in_few_bytes(void **state)
+{
+    (void)state;
+    struct buf_pool pool;
+    buf_pool_init(&pool, 4);
+    struct buf settled;
+    struct buf shared;
+    buf_init(&settled, &pool);
+    buf_init(&shared, &pool);
+    buf_borrow(&settled, SLICE("lent by the receive buffer"));
+    buf_share(&shared, &settled, 5, 3);
+    assert_int_equal(pool.bytes, 3);
+    buf_pool_settle(&pool);
+    assert_int_equal(pool.bytes, 3 + 26);
+    assert_true(slice_eq(buf_front(&settled), SLICE("lent by the receive buffer")));
+    assert_true(slice_eq(buf_front(&shared), SLICE("by ")));
+    buf_append(&settled, SLICE(", and more")); /* the small chunk is full */
+    assert_int_equal(settled.len, 36);
+    assert_int_equal(pool.bytes, 3 + 26 + BUF_CHUNK_BYTES);
+    buf_clear(&settled);
+    buf_clear(&shared);
+    assert_int_equal(pool.bytes, 0);
+    assert_int_equal(pool.kept, 1); /* the small ones went back to the heap */
+    buf_pool_fini(&pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_operations_match_a_flat_array),
         cmocka_unit_test(test_an_empty_buf_holds_no_memory),
+        cmocka_unit_test(test_few_bytes_are_kept_in_few_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

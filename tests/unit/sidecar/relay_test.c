@@ -56,6 +56,7 @@ static void begin(struct scene *scene)
     scene->narrow.codec.ops = &narrow_ops;
     scene->channel.loop = scene->loop;
     scene->channel.codec = &scene->narrow.codec;
+    scene->channel.buckets = &scene->channel.one;
     list_init(&scene->channel.blocked);
     buf_init(&scene->channel.out, &scene->loop->bufs);
     stream_init(&scene->from, scene->loop, NULL, NULL);
