@@ -526,7 +526,7 @@ static void options_read(struct load *load, int argc, char **argv)
             load->tcp = strcmp(optarg, "tcp") == 0;
             break;
         case 's':
-            load->size = (size_t)socket_number("--size", optarg, 1, 1 << 20);
+            load->size = (size_t)socket_number("--size", optarg, 1, 1 << 26);
             break;
         case 'c':
             load->connections = socket_number("--connections", optarg, 1, 100000);

@@ -7,6 +7,7 @@ import mmap
 import os
 import re
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
@@ -69,6 +70,11 @@ class Load:
             raise RuntimeError(f"{' '.join(done.args)}: {done.stdout} {done.stderr}")
         return json.loads(done.stdout)
 
+    def start(self, requests):
+        """The same without waiting: a process that prints the JSON."""
+        return subprocess.Popen([*self.command, "--requests", str(requests)], text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
     def hold(self, connections):
         """Opens connections, one request each, and keeps them; the caller closes stdin to end."""
         process = subprocess.Popen([*self.command, "--connections", str(connections), "--idle"],
@@ -105,6 +111,27 @@ def memory(load, pids, connections):
     holder.stdin.close()
     holder.wait()
     return {"idle": idle, "held": held, "each": (held - idle) / connections}
+
+
+def bulk(load, beside, pids, requests, batch):
+    """Seconds for much through one connection, and the p99 of an interactive one: alone, and beside
+    it, as the median of the batches that lay wholly within."""
+    alone = beside.run(batch)["p99_us"]
+    before = cpu_ns(pids)
+    process = load.start(requests)
+    found = []
+    while process.poll() is None:
+        p99 = beside.run(batch)["p99_us"]
+        if process.poll() is None or not found:
+            found.append(p99)
+    spent = cpu_ns(pids) - before
+    if process.returncode != 0:
+        raise RuntimeError(f"the bulk ended with {process.returncode}")
+    seconds = json.loads(process.stdout.read())["seconds"]
+    process.stdout.close()
+    beside_p99 = statistics.median(found)
+    return {"seconds": seconds, "busy": spent / 1e9 / seconds, "alone": alone,
+            "beside": beside_p99, "slowed": beside_p99 / alone}
 
 
 def _traced(load, pids, requests):
