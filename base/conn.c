@@ -158,6 +158,16 @@ struct conn *conn_plain(struct net_conn **net, struct slice early)
     return &plain->conn;
 }
 
+struct net_conn *conn_plain_take(struct conn **conn)
+{
+    CHECK((*conn)->ops == &plain_ops);
+    CHECK(!plain_pending(*conn));
+    struct net_conn *net = (*conn)->net;
+    plain_free(*conn);
+    *conn = NULL;
+    return net;
+}
+
 void conn_close(struct conn **conn)
 {
     if (*conn != NULL) {

@@ -55,6 +55,10 @@ struct conn_ops {
  * intake); they are copied and come first. */
 struct conn *conn_plain(struct net_conn **net, struct slice early) MUST_USE;
 
+/* The socket of a plain stream again, of which nothing was read that is not with the caller; frees
+ * the stream. */
+struct net_conn *conn_plain_take(struct conn **conn) MUST_USE;
+
 static inline enum io conn_handshake(struct conn *conn, struct error *err)
 {
     return conn->ops->handshake(conn, err);

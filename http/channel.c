@@ -178,7 +178,8 @@ void channel_init(struct channel *channel, struct loop *loop, struct conn **conn
 
 void channel_lose_streams(struct channel *channel)
 {
-    const char *refusal = channel->bytes_in == 0 ? channel->conn->refused_us : NULL;
+    bool unheard = channel->conn != NULL && channel->bytes_in == 0;
+    const char *refusal = unheard ? channel->conn->refused_us : NULL;
     for (uint32_t i = 0; i <= channel->bucket_mask; i++) {
         while (channel->buckets[i] != NULL) {
             struct stream *stream = channel->buckets[i];
@@ -214,6 +215,19 @@ void channel_fini(struct channel *channel, bool reset)
     buf_clear(&channel->out);
     FREE(channel->tail);
     channel->tail_len = 0;
+}
+
+struct conn *channel_release(struct channel *channel)
+{
+    CHECK(channel->stream_count == 0);
+    CHECK(channel->bytes_in == 0);
+    CHECK(channel->bytes_out == 0);
+    CHECK(buf_empty(&channel->out));
+    struct conn *conn = channel->conn;
+    channel->conn = NULL;
+    channel->gone = true;
+    task_cancel(&channel->flush);
+    return conn;
 }
 
 void channel_ask_again(struct channel *channel)

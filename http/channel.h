@@ -74,6 +74,10 @@ void channel_init(struct channel *channel, struct loop *loop, struct conn **conn
 /* Loses every stream, closes the connection (`reset`: with RST) and frees codec and buffers. */
 void channel_fini(struct channel *channel, bool reset);
 
+/* Takes the connection out of a channel on which nothing came and nothing went; what is left of the
+ * channel is for channel_fini. */
+struct conn *channel_release(struct channel *channel) MUST_USE;
+
 /* First in each run of the owner. */
 void channel_begin(struct channel *channel);
 /* The next event; receives at most once a run (the owner is posted again where more may wait). */

@@ -4,7 +4,6 @@
 #include "http/scan.h"
 
 #define VERSION_BYTES   8 /* HTTP/1.x */
-#define FRAME_HEAD      9
 #define SETTINGS_FRAME  4
 #define SETTINGS_BYTES  6   /* of one setting */
 #define SETTINGS_MAX    128 /* in a first frame that we believe; about a dozen exist */
@@ -144,7 +143,7 @@ enum detected detect_client(struct slice first)
  * 6.5). */
 static enum detected detect_settings(struct slice first)
 {
-    for (size_t i = 0; i < first.len && i < FRAME_HEAD; i++) {
+    for (size_t i = 0; i < first.len && i < DETECT_SERVER_BYTES; i++) {
         uint8_t byte = first.at[i];
         bool fits = byte == 0;
         if (i == 1) {
@@ -159,7 +158,7 @@ static enum detected detect_settings(struct slice first)
             return DETECTED_OPAQUE;
         }
     }
-    return first.len >= FRAME_HEAD ? DETECTED_HTTP2 : DETECTED_MORE;
+    return first.len >= DETECT_SERVER_BYTES ? DETECTED_HTTP2 : DETECTED_MORE;
 }
 
 enum detected detect_server(struct slice first)

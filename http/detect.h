@@ -9,6 +9,9 @@
 /* A request line with its CRLF; enough for every other verdict. */
 #define DETECT_BYTES_MAX 8192
 
+/* Of a server's, for every verdict: the head of a frame (RFC 9113 4.1). */
+#define DETECT_SERVER_BYTES 9
+
 /* X(value, meaning) */
 #define DETECTED(X)                                                                                \
     X(MORE, "all bytes so far fit a protocol; more are needed")                                    \

@@ -24,6 +24,20 @@
 #define ALPN_MAX        16
 #define TLS_TIMEOUT_US  UINT64_C(10000000)
 
+/* X(value, meaning) */
+#define INTAKE_STEPS(X)                                                                            \
+    X(FIRST, "its first bytes decide about its chain")                                             \
+    X(PREFACE, "they decide between the versions of HTTP")                                         \
+    X(TLS, "the handshake")                                                                        \
+    X(PROBE, "it is served as bytes, unless the application shows that it speaks HTTP")            \
+    X(DONE, "a server has it, or it is gone")
+
+enum intake_step {
+#define X(value, meaning) INTAKE_##value,
+    INTAKE_STEPS(X)
+#undef X
+};
+
 struct intake {
     struct list link; /* in worker->intakes */
     struct listener *listener;
@@ -34,6 +48,8 @@ struct intake {
     struct task task;
     struct timer timer;
     struct grave grave;
+    enum intake_step step;
+    struct server_probe probe;
     struct addr original; /* where the connection was meant to go; chooses the chain */
     struct addr upstream; /* where it goes on to, where a cluster asks for that */
     struct addr peer;
@@ -42,7 +58,7 @@ struct intake {
     uint32_t first_len;
     bool http2; /* they are HTTP/2's preface */
     bool peer_closed;
-    bool done;
+    bool speaks_http; /* the application does, as it showed: silence is no sign of bytes */
 };
 
 static void free_intake(struct grave *grave)
@@ -55,7 +71,8 @@ static void free_intake(struct grave *grave)
 /* The intake is over, whoever has the connection now. */
 static void end(struct intake *intake)
 {
-    intake->done = true;
+    intake->step = INTAKE_DONE;
+    server_probe_leave(&intake->probe);
     worker_weigh(intake->listener->worker, -1);
     service_unref(&intake->service);
     list_remove(&intake->link);
@@ -93,9 +110,9 @@ static void report(const struct intake *intake, enum fail why, struct slice caus
 
 static void drop(struct intake *intake)
 {
-    if (intake->conn != NULL) {
-        conn_reset(&intake->conn);
-    } else {
+    conn_reset(&intake->conn);
+    conn_reset(&intake->probe.conn);
+    if (intake->net != NULL) {
         intake->net->ops->reset(&intake->net);
     }
     end(intake);
@@ -161,17 +178,38 @@ static bool read_first(struct intake *intake)
 
 /* ---- handing over ---- */
 
-static void serve(struct intake *intake, struct codec *codec)
+static struct server_start start_of(const struct intake *intake, struct codec *codec)
 {
-    struct server_start start = {.conn = intake->conn,
+    return (struct server_start){.conn = intake->conn,
                                  .codec = codec,
                                  .service = intake->service,
                                  .original = intake->upstream,
                                  .tunnel_port =
                                      intake->listener->place != NULL ? intake->original.port : 0};
+}
+
+static void serve(struct intake *intake, struct codec *codec)
+{
+    struct server_start start = start_of(intake, codec);
     intake->conn = NULL;
     server_begin(worker_of(intake), &start);
     end(intake);
+}
+
+/* A client that said nothing: its server may speak first, and may show that HTTP is meant. */
+static void serve_bytes(struct intake *intake)
+{
+    bool silent = intake->first_len == 0 && !intake->conn->ops->tls &&
+                  intake->listener->config->inspect_http && !intake->speaks_http;
+    if (!silent) {
+        serve(intake, codec_raw_new());
+        return;
+    }
+    struct server_start start = start_of(intake, codec_raw_new());
+    start.probe = &intake->probe;
+    intake->conn = NULL;
+    intake->step = INTAKE_PROBE;
+    server_begin(worker_of(intake), &start);
 }
 
 /* Prior knowledge (RFC 9113 3.3), where the chain does not say that HTTP/1 is all that it takes. */
@@ -186,7 +224,7 @@ static void serve_chain(struct intake *intake)
     struct worker *worker = worker_of(intake);
     struct slice alpn = conn_alpn(intake->conn);
     if (intake->chain->kind == CHAIN_TCP) {
-        serve(intake, codec_raw_new());
+        serve_bytes(intake);
     } else if (alpn_codec_of(alpn) == ALPN_HTTP2 ||
                intake->chain->http->codec == CODEC_CHOICE_HTTP2 || may_be_h2c(intake)) {
         serve(intake, worker_h2(worker, CODEC_SERVER, alpn));
@@ -249,6 +287,7 @@ static void run_preface(struct intake *intake)
 
 static void begin_preface(struct intake *intake)
 {
+    intake->step = INTAKE_PREFACE;
     struct worker *worker = worker_of(intake);
     uint64_t idle_us = intake->chain->http->idle_us;
     uint64_t wait_us = worker->settings->head_timeout_us;
@@ -273,6 +312,7 @@ static void begin_chain(struct intake *intake)
         intake->chain->tls_timeout_us != 0 ? intake->chain->tls_timeout_us : TLS_TIMEOUT_US;
     timer_set(worker->loop, &intake->timer, worker->loop->now_us + limit);
     struct tls_server how = {.keys = &worker->keys, .context = intake->chain->tls->context};
+    intake->step = INTAKE_TLS;
     intake->conn = worker->keys.provider->server(&intake->net, &how, early);
     run_handshake(intake);
 }
@@ -417,7 +457,8 @@ static void run_silent(struct intake *intake)
     uint64_t last_us = intake->begun_us + worker->settings->head_timeout_us;
     struct seen nothing = {.decided = true};
     const struct filter_chain *chain = find_chain(intake, &nothing);
-    if (intake->first_len == 0 && chain != NULL && chain->kind == CHAIN_TCP) {
+    bool silent = intake->first_len == 0 && !intake->speaks_http;
+    if (silent && chain != NULL && chain->kind == CHAIN_TCP) {
         choose_chain(intake, &nothing);
     } else if (worker->loop->now_us < last_us) {
         timer_set(worker->loop, &intake->timer, last_us);
@@ -446,20 +487,51 @@ static void run_first(struct intake *intake)
     }
 }
 
+/* It was bytes, or the application has shown that it speaks HTTP: then the request is waited for.
+ */
+static void run_probe(struct intake *intake)
+{
+    struct worker *worker = worker_of(intake);
+    if (intake->probe.server != NULL) {
+        return;
+    }
+    if (intake->probe.conn == NULL) {
+        end(intake);
+        return;
+    }
+    intake->net = conn_plain_take(&intake->probe.conn);
+    intake->net->owner = &intake->task;
+    service_unref(&intake->service);
+    intake->chain = NULL;
+    intake->speaks_http = true;
+    intake->step = INTAKE_FIRST;
+    intake->begun_us = worker->loop->now_us;
+    timer_set(worker->loop, &intake->timer, intake->begun_us + worker->settings->head_timeout_us);
+    run_first(intake);
+}
+
 static void run(struct task *task)
 {
     struct intake *intake = CONTAINER_OF(task, struct intake, task);
-    if (intake->done) {
-        return;
-    }
-    if (intake->conn == NULL && intake->chain != NULL) {
-        run_preface(intake);
-    } else if (intake->conn == NULL) {
+    switch (intake->step) {
+    case INTAKE_FIRST:
         run_first(intake);
-    } else if (timer_due(&intake->timer, worker_of(intake)->loop)) {
-        refuse(intake, FAIL_CLIENT_SILENT, SLICE(""));
-    } else {
-        run_handshake(intake);
+        return;
+    case INTAKE_PREFACE:
+        run_preface(intake);
+        return;
+    case INTAKE_TLS:
+        if (timer_due(&intake->timer, worker_of(intake)->loop)) {
+            refuse(intake, FAIL_CLIENT_SILENT, SLICE(""));
+        } else {
+            run_handshake(intake);
+        }
+        return;
+    case INTAKE_PROBE:
+        run_probe(intake);
+        return;
+    case INTAKE_DONE:
+        return;
     }
 }
 
@@ -505,6 +577,7 @@ void intake_begin(struct listener *listener, struct net_conn **net)
     intake->task.run = run;
     intake->timer.task = &intake->task;
     intake->grave.free = free_intake;
+    intake->probe.task = &intake->task;
     intake->net->owner = &intake->task;
     list_append(&worker->intakes, &intake->link);
     worker_weigh(worker, 1);

@@ -20,6 +20,7 @@
 #define ARRIVAL_STEPS(X)                                                                           \
     X(LOOKUP, "the answer about its destination is awaited")                                       \
     X(FIRST, "its first bytes are")                                                                \
+    X(PROBE, "it is served as bytes, unless its server shows that it speaks HTTP")                 \
     X(DONE, "a server has it, or it is gone")
 
 enum arrival_step {
@@ -44,6 +45,7 @@ struct arrival {
     struct service *http;   /* a reference, from FIRST on */
     struct service *opaque; /* a reference; null: bytes have no way */
     enum destination_protocol protocol;
+    struct server_probe probe;
     uint64_t first_by_us; /* its first bytes must have decided by then */
     uint8_t *first;
     uint32_t first_len;
@@ -69,6 +71,7 @@ static void end(struct arrival *arrival)
     arrival->step = ARRIVAL_DONE;
     worker_weigh(worker, -1);
     destinations_leave(worker->destinations, &arrival->waiter);
+    server_probe_leave(&arrival->probe);
     if (arrival->entry != NULL) {
         destination_release(&arrival->entry);
     }
@@ -82,7 +85,10 @@ static void end(struct arrival *arrival)
 
 static void reset(struct arrival *arrival)
 {
-    arrival->net->ops->reset(&arrival->net);
+    if (arrival->net != NULL) {
+        arrival->net->ops->reset(&arrival->net);
+    }
+    conn_reset(&arrival->probe.conn);
     end(arrival);
 }
 
@@ -104,6 +110,20 @@ static void serve(struct arrival *arrival, struct service *service, struct codec
         .conn = conn, .codec = codec, .service = service, .original = arrival->original};
     server_begin(worker_of(arrival), &start);
     end(arrival);
+}
+
+/* Its server may speak first, and may show that HTTP is meant. */
+static void probe(struct arrival *arrival)
+{
+    net_want(arrival->net, NET_READ);
+    struct server_start start = {.conn = conn_plain(&arrival->net, (struct slice){NULL, 0}),
+                                 .codec = codec_raw_new(),
+                                 .service = arrival->opaque,
+                                 .original = arrival->original,
+                                 .probe = &arrival->probe};
+    arrival->step = ARRIVAL_PROBE;
+    timer_clear(&arrival->timer);
+    server_begin(worker_of(arrival), &start);
 }
 
 static void serve_opaque(struct arrival *arrival)
@@ -217,7 +237,11 @@ static void run_silent(struct arrival *arrival)
     if (arrival->entry != NULL) {
         destination_note_silent(arrival->entry, loop->now_us);
     }
-    serve_opaque(arrival);
+    if (arrival->opaque != NULL) {
+        probe(arrival);
+    } else {
+        serve_opaque(arrival);
+    }
 }
 
 static void run_first(struct arrival *arrival)
@@ -256,6 +280,29 @@ static void begin_first(struct arrival *arrival)
     }
     timer_set(worker->loop, &arrival->timer,
               declared_http(arrival) ? arrival->first_by_us : now_us + hold_us);
+    run_first(arrival);
+}
+
+/* It was bytes, or its server has shown that it speaks HTTP: then its request is waited for. */
+static void run_probe(struct arrival *arrival)
+{
+    struct loop *loop = worker_of(arrival)->loop;
+    if (arrival->probe.server != NULL) {
+        return;
+    }
+    if (arrival->probe.conn == NULL) {
+        end(arrival);
+        return;
+    }
+    arrival->net = conn_plain_take(&arrival->probe.conn);
+    arrival->net->owner = &arrival->task;
+    if (arrival->entry != NULL) {
+        destination_note_http(arrival->entry);
+    }
+    arrival->step = ARRIVAL_FIRST;
+    arrival->protocol = DESTINATION_HTTP1;
+    arrival->first_by_us = loop->now_us + worker_of(arrival)->settings->head_timeout_us;
+    timer_set(loop, &arrival->timer, arrival->first_by_us);
     run_first(arrival);
 }
 
@@ -340,6 +387,9 @@ static void run(struct task *task)
     case ARRIVAL_FIRST:
         run_first(arrival);
         return;
+    case ARRIVAL_PROBE:
+        run_probe(arrival);
+        return;
     case ARRIVAL_DONE:
         return;
     }
@@ -380,6 +430,7 @@ void outbound_begin(struct listener *listener, struct net_conn **net)
     arrival->timer.task = &arrival->task;
     arrival->waiter.task = &arrival->task;
     arrival->grave.free = free_arrival;
+    arrival->probe.task = &arrival->task;
     arrival->net->owner = &arrival->task;
     list_append(&worker->arrivals, &arrival->link);
     worker_weigh(worker, 1);

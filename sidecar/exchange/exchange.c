@@ -9,6 +9,7 @@
 #include "sidecar/exchange/exchange.h"
 
 #include "base/log.h"
+#include "http/detect.h"
 #include "http/grpc.h"
 #include "sidecar/exchange/record.h"
 #include "sidecar/exchange/relay.h"
@@ -25,6 +26,7 @@
 #define DISCARD_BYTES_MAX (256U * 1024)
 #define DISCARD_US        1000000U
 #define RUNS_IDLE_MAX     1000U
+#define PROBE_US          100000U /* for the rest of a server's first bytes */
 #define H2_NO_ERROR       0U
 #define H2_INTERNAL_ERROR 2U
 #define H2_CANCEL         8U
@@ -483,8 +485,52 @@ static void watch_tunnel(struct exchange *x)
 }
 
 /* After the head: what goes wrong upstream can only be told by cutting the answer short. */
+/* HTTP: this was no way for bytes. Nothing went either way yet, so nobody will know. */
+static enum result give_back(struct exchange *x)
+{
+    stream_detach(&x->down);
+    server_give_back(x->server);
+    attempt_end(x);
+    x->step = STEP_DONE;
+    return NEXT;
+}
+
+/* Looks at what its server says before the client has said anything (docs/detection.md). NEXT: it
+ * is bytes. */
+static enum result probe(struct exchange *x)
+{
+    struct stream *up = &x->attempt.up;
+    uint64_t now_us = x->worker->loop->now_us;
+    (void)attempt_run(x);
+    move_up(x);
+    uint8_t first[DETECT_SERVER_BYTES];
+    size_t len = buf_peek(&up->in, (struct span){first, sizeof first});
+    enum detected detected = detect_server(slice_of(first, len));
+    bool spoke = x->down.in_bytes > 0 || x->down.in_end || up->in_end;
+    bool over =
+        spoke || x->attempt.fail != FAIL_NONE || (x->probe_by_us != 0 && now_us >= x->probe_by_us);
+    if (over || detected == DETECTED_OPAQUE) {
+        x->probe_by_us = 0;
+        server_decide_bytes(x->server);
+        return NEXT;
+    }
+    if (detected != DETECTED_MORE) {
+        return give_back(x);
+    }
+    if (len > 0 && x->probe_by_us == 0) {
+        x->probe_by_us = now_us + PROBE_US;
+    }
+    return WAIT;
+}
+
 static enum result relay_upstream(struct exchange *x)
 {
+    if (UNLIKELY(x->server->probe != NULL)) {
+        enum result result = probe(x);
+        if (result != NEXT || x->step == STEP_DONE) {
+            return result;
+        }
+    }
     struct attempt *attempt = &x->attempt;
     uint64_t bytes = x->request_bytes + x->answer_bytes;
     bool first = !x->head_sent;
@@ -751,6 +797,7 @@ static void arm(struct exchange *x)
                                   open ? x->idle_at_us : 0,
                                   attempting ? x->retry_at_us : 0,
                                   x->discard_by_us,
+                                  x->probe_by_us,
                                   attempting && x->attempt.endpoint != NULL ? x->attempt.deadline_us
                                                                             : 0,
                                   upstream ? x->attempt.idle_at_us : 0};

@@ -72,11 +72,12 @@ struct exchange {
     struct endpoint *tried[8];      /* references */
     struct endpoint *last_endpoint; /* a reference: of the attempt that ended last; null: none */
     uint32_t tried_count;
-    uint32_t attempts;         /* begun */
-    uint64_t retry_at_us;      /* a retry waits for its back-off; 0: none does */
-    struct buf replay;         /* the request's body so far, while it may be needed again */
-    struct buf resend;         /* what the present attempt has yet to be sent of it */
-    uint64_t idle_at_us;       /* stream idle deadline; 0: off */
+    uint32_t attempts;    /* begun */
+    uint64_t retry_at_us; /* a retry waits for its back-off; 0: none does */
+    struct buf replay;    /* the request's body so far, while it may be needed again */
+    struct buf resend;    /* what the present attempt has yet to be sent of it */
+    uint64_t idle_at_us;  /* stream idle deadline; 0: off */
+    uint64_t probe_by_us; /* what its server said first is passed on by then, undecided; 0: none */
     uint64_t discard_by_us;    /* an upload that nobody wants is read until then */
     struct slice reply_detail; /* for Proxy-Status */
 

@@ -91,6 +91,36 @@ void service_renew(struct service **service)
     *service = newest;
 }
 
+/* ---- probes ---- */
+
+void server_probe_leave(struct server_probe *probe)
+{
+    if (probe->server != NULL) {
+        probe->server->probe = NULL;
+        probe->server = NULL;
+    }
+}
+
+void server_decide_bytes(struct server *server)
+{
+    struct server_probe *probe = server->probe;
+    if (probe != NULL) {
+        server_probe_leave(probe);
+        loop_post(server->worker->loop, probe->task);
+    }
+}
+
+void server_give_back(struct server *server)
+{
+    struct server_probe *probe = server->probe;
+    CHECK(probe != NULL);
+    probe->conn = channel_release(&server->channel);
+    server_decide_bytes(server);
+    server_close(server);
+}
+
+/* ---- life ---- */
+
 static void free_server(struct grave *grave)
 {
     struct server *server = CONTAINER_OF(grave, struct server, grave);
@@ -104,6 +134,7 @@ void server_close(struct server *server)
         return;
     }
     server->closed = true;
+    server_decide_bytes(server);
     worker_weigh(server->worker, -(int32_t)server->weight);
     /* Exchanges outlive their connection by a run at most: they end in this tick, and are freed
      * with it. */
@@ -366,6 +397,11 @@ void server_begin(struct worker *worker, struct server_start *start)
     net->ops->addrs(net, NULL, &server->peer);
     server->original = start->original;
     server->tunnel_port = start->tunnel_port;
+    server->probe = start->probe;
+    if (server->probe != NULL) {
+        CHECK(codec_is_raw(start->codec) && !start->conn->ops->tls);
+        server->probe->server = server;
+    }
     const struct conn_peer *peer = conn_peer(start->conn);
     server->peer_identity = peer != NULL ? peer->identity : (struct slice){NULL, 0};
     server->peer_hash = stats_hash_text(server->peer_identity);

@@ -69,6 +69,17 @@ void service_fini(struct service *service);
 /* Swaps the reference for one to the newest version. */
 void service_renew(struct service **service);
 
+/* A client that was silent is served as bytes, so that its server may speak first. Where that shows
+ * by its first bytes that it speaks HTTP, its connection was a mistake: the client's comes back to
+ * whoever accepted it, who waits for its request (docs/detection.md). Embedded in that one. */
+struct server_probe {
+    struct server *server; /* whose client it is; null: it is decided, or has not begun */
+    struct conn *conn;     /* decided: the client's again; null: it is bytes, or over */
+    struct task *task;     /* posted when it is decided */
+};
+/* Does not want to know any more. */
+void server_probe_leave(struct server_probe *probe);
+
 /* A peer's own words for metrics' labels, with their text. */
 struct peer_names {
     struct stats_workload workload;
@@ -90,6 +101,7 @@ struct server {
     uint16_t tunnel_port;       /* inbound: the one port that a CONNECT may name; 0: any */
     struct slice peer_identity; /* SPIFFE id; borrowed from the connection; empty: none */
     uint64_t peer_hash;         /* of all that metrics say of the peer; 0: nothing is known */
+    struct server_probe *probe; /* null: nobody waits for what its server says first */
     struct peer_link peer_link;
     struct peer_names *peer_names; /* what it says of itself; null: nothing yet */
     uint64_t begun_us;
@@ -110,12 +122,17 @@ struct server_start {
     struct service *service; /* referenced */
     struct addr original;
     uint16_t tunnel_port;
+    struct server_probe *probe; /* with a raw codec over a plain connection only; may be null */
 };
 
 /* Begins to serve a connection whose codec is known. */
 void server_begin(struct worker *worker, struct server_start *start);
 /* Called by an exchange that has ended. */
 void server_left(struct server *server);
+/* Its server has shown that it speaks no HTTP, or the client spoke. */
+void server_decide_bytes(struct server *server);
+/* Its server speaks HTTP: the probe gets the connection, and this ends. No stream may be on it. */
+void server_give_back(struct server *server);
 /* The address that the client connected to. */
 const struct addr *server_get_local(struct server *server);
 /* No new request: HTTP/2 GOAWAY, HTTP/1 `Connection: close` on the next answer. */
