@@ -475,6 +475,11 @@ bool h2_settled(const struct codec *codec)
     return h2->phase == H2_PHASE_FRAMES && h2->settings_acked;
 }
 
+uint32_t h2_unfinished_block(const struct codec *codec)
+{
+    return h2_const(codec)->block.stream;
+}
+
 bool h2_owes(const struct codec *codec)
 {
     const struct h2 *h2 = h2_const(codec);

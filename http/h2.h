@@ -94,6 +94,9 @@ bool h2_peer_takes_connect_protocol(const struct codec *codec);
 bool h2_heard_settings(const struct codec *codec);
 /* The peer's SETTINGS arrived and it acknowledged ours (RFC 9113 6.5.3; the caller's timer). */
 bool h2_settled(const struct codec *codec);
+/* The stream whose field block has begun and not ended; 0: none. Nothing else may come meanwhile.
+ */
+uint32_t h2_unfinished_block(const struct codec *codec);
 /* Answers wait for a codec_write, with or without a command. */
 bool h2_owes(const struct codec *codec);
 /* Heap bytes of this connection, its streams included. */

@@ -335,7 +335,10 @@ static enum h2_next take_frame(struct h2 *h2, struct slice *in, struct codec_eve
     }
     struct slice payload = slice_of(in->at + H2_FRAME_HEAD_BYTES, frame.len);
     *in = slice_from(*in, H2_FRAME_HEAD_BYTES + (size_t)frame.len);
-    h2->phase = H2_PHASE_FRAMES;
+    if (h2->phase == H2_PHASE_SETTINGS) {
+        h2->phase = H2_PHASE_FRAMES;
+        h2->peer_streams = UINT32_MAX; /* unless they say less (RFC 9113 6.5.2) */
+    }
     return read_frame(h2, &frame, payload, ev);
 }
 

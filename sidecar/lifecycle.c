@@ -121,6 +121,11 @@ static void fill_settings(struct sidecar *sidecar)
     settings->head_timeout_us = options->head_timeout_us;
     settings->detect_hold_us = options->detect_hold_us;
     settings->on_demand_timeout_us = options->on_demand_timeout_us;
+    settings->ping_us = options->ping_us;
+    settings->h2_max_streams = (uint32_t)options->h2_max_streams;
+    settings->h2_budget[H2_BUDGET_RESET] = (uint32_t)options->h2_resets;
+    settings->h2_budget[H2_BUDGET_GLITCH] = (uint32_t)options->h2_errors;
+    settings->h2_budget[H2_BUDGET_CONTROL] = (uint32_t)options->h2_control;
     settings->replay_bytes = (uint32_t)options->replay_bytes;
     settings->max_head_bytes = (uint32_t)options->max_head_bytes;
     settings->memory_limit = options->memory_limit;

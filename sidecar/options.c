@@ -73,6 +73,19 @@ static const struct option options[] = {
            .meaning = "a request's head must be there so long after its first byte"),
     OPTION("max-head", SIZE, O, max_head_bytes, .fallback = "60KiB", .min = 1024, .max = 61440,
            .meaning = "largest head of a request or an answer"),
+    OPTION("ping", DURATION, O, ping_us, .fallback = "30s", .max = 3600 * OPTION_SECOND,
+           .meaning = "an HTTP/2 peer that has requests open and says nothing is asked whether it "
+                      "lives after so long, and given up in the end; 0: never"),
+    OPTION("h2-max-streams", INT, O, h2_max_streams, .fallback = "1000", .min = 1, .max = 100000,
+           .meaning = "requests that a client may have open on one HTTP/2 connection"),
+    OPTION("h2-resets", INT, O, h2_resets, .fallback = "1000", .min = 1, .max = 1000000,
+           .meaning = "streams that an HTTP/2 peer may give up before their answer's end, beyond a "
+                      "tenth of it a second and one for each answer; then its connection ends"),
+    OPTION("h2-errors", INT, O, h2_errors, .fallback = "500", .min = 1, .max = 1000000,
+           .meaning = "the same of streams that its errors make us reset"),
+    OPTION("h2-control", INT, O, h2_control, .fallback = "2000", .min = 1, .max = 1000000,
+           .meaning = "the same of frames without use: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, "
+                      "empty DATA, unknown ones"),
     OPTION("replay", SIZE, O, replay_bytes, .fallback = "64KiB", .max = UINT64_C(1) << 24,
            .meaning = "of a request's body held for a retry; a larger one is not retried"),
     OPTION("memory-limit", SIZE, O, memory_limit, .fallback_words = "the cgroup's, less a tenth",

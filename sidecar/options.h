@@ -39,6 +39,11 @@ struct sidecar_options {
     uint64_t xds_max_message;
     uint64_t head_timeout_us;
     uint64_t max_head_bytes;
+    uint64_t ping_us;
+    uint64_t h2_max_streams;
+    uint64_t h2_resets;
+    uint64_t h2_errors;
+    uint64_t h2_control;
     uint64_t replay_bytes;
     uint64_t memory_limit;
 };

@@ -33,11 +33,15 @@ void worker_settings_init(struct worker_settings *settings)
         .half_closed_us = 50 * SECONDS,
         .detect_hold_us = 20000,
         .on_demand_timeout_us = 5 * SECONDS,
+        .ping_us = 30 * SECONDS,
         .replay_bytes = 64 * 1024,
         .max_head_bytes = 60 * 1024,
         .max_head_count = 100,
         .mux_streams = 100,
         .mux_streams_max = 8192,
+        .h2_max_streams = 1000,
+        .h2_budget =
+            {[H2_BUDGET_RESET] = 1000, [H2_BUDGET_GLITCH] = 500, [H2_BUDGET_CONTROL] = 2000},
         .mux_connections = 4,
         .sampling_ppm = 10000,
     };
@@ -134,6 +138,16 @@ void worker_shed(struct worker *worker)
 
 /* ---- life ---- */
 
+static uint32_t streams_at_once(const struct worker_settings *settings, enum codec_side side,
+                                bool mesh)
+{
+    if (mesh) {
+        return settings->mux_streams_max;
+    }
+    /* As a client: until the server has said what it takes, one, so that it has none to refuse. */
+    return side == CODEC_SERVER ? settings->h2_max_streams : 1;
+}
+
 /* Between our own sidecars: PEER frames, tunnels, and no Huffman code, which costs more than it
  * saves there. */
 static void init_h2_options(struct worker *worker, enum codec_side side)
@@ -144,7 +158,12 @@ static void init_h2_options(struct worker *worker, enum codec_side side)
         options->peer_frames = mesh == 1;
         options->huffman = mesh == 0;
         options->enable_connect_protocol = side == CODEC_SERVER;
-        options->max_concurrent_streams = worker->settings->mux_streams_max;
+        options->max_concurrent_streams = streams_at_once(worker->settings, side, mesh == 1);
+        for (unsigned i = 0; i < H2_BUDGET_COUNT; i++) {
+            uint32_t burst = worker->settings->h2_budget[i];
+            options->budget[i].burst = burst;
+            options->budget[i].per_second = burst / 10 > 0 ? burst / 10 : 1;
+        }
     }
 }
 

@@ -37,13 +37,17 @@ struct worker_settings {
     uint64_t half_closed_us;
     uint64_t detect_hold_us;
     uint64_t on_demand_timeout_us; /* for the answer about a destination */
-    uint32_t replay_bytes;         /* of a request's body, held for a retry */
+    uint64_t ping_us;      /* an HTTP/2 peer with streams is asked after so long; 0: never */
+    uint32_t replay_bytes; /* of a request's body, held for a retry */
     uint32_t max_head_bytes;
     uint16_t max_head_count;
     uint32_t mux_streams;     /* of one HTTP/2 connection before another is opened */
-    uint32_t mux_streams_max; /* that a peer may have open on one */
-    uint32_t mux_connections; /* per endpoint */
-    uint32_t sampling_ppm;    /* of traces, where the listener does not say */
+    uint32_t mux_streams_max; /* that a sidecar of ours may have open on one */
+    uint32_t h2_max_streams;  /* that another client may */
+    uint32_t
+        h2_budget[H2_BUDGET_COUNT]; /* what a peer may do at once without use; a tenth a second */
+    uint32_t mux_connections;       /* per endpoint */
+    uint32_t sampling_ppm;          /* of traces, where the listener does not say */
     enum trace_headers trace_headers;
     uint64_t memory_limit; /* bytes; 0: none */
 };

@@ -10,7 +10,12 @@
 #include "sidecar/upstream/dial.h"
 #include "sidecar/worker.h"
 
-#define GOAWAY_FIRST_STEP 1U
+#define GOAWAY_FIRST_STEP   1U
+#define GOAWAY_LAST_STEP    0U
+#define LEAVING_PING        SLICE("leaving!")
+#define H2_NO_ERROR         0U /* RFC 9113 7 */
+#define H2_SETTINGS_TIMEOUT 4U
+#define AGE_JITTER_PART     10 /* of a connection's greatest age */
 /* A TLS connection carries a sidecar's many requests, a plain one a client's (worker->load). */
 #define SERVER_TLS_WEIGHT 8
 #define LINGER_US         UINT64_C(1000000)
@@ -172,10 +177,27 @@ static bool is_raw(const struct server *server)
     return codec_is_raw(server->channel.codec);
 }
 
+static void say_goodbye(struct server *server, uint32_t code, uint64_t step)
+{
+    struct codec_cmd cmd = {.kind = CODEC_CMD_GOAWAY, .code = code, .len = step};
+    (void)codec_write(server->channel.codec, &server->channel.out, &cmd);
+    channel_flush_soon(&server->channel);
+}
+
+/* The client has had a round trip to hear that we leave: what came until now is served, and when it
+ * is, the connection ends (RFC 9113 6.8). */
+static void take_last_step(struct server *server)
+{
+    server->time.last_step_at_us = 0;
+    if (server->leaving) {
+        say_goodbye(server, H2_NO_ERROR, GOAWAY_LAST_STEP);
+    }
+}
+
 /* It has carried what it may: what was begun is finished, nothing more is taken. */
 static void end_after_these(struct server *server)
 {
-    server->old_at_us = 0;
+    server->time.old_at_us = 0;
     if (server->channel.codec->ops->multiplexes) {
         server_drain(server);
     } else if (!is_raw(server)) {
@@ -235,7 +257,7 @@ static void take_event(struct server *server, const struct codec_event *ev)
             end_after_these(server);
         }
         server->client_closes = !ev->message->keep_alive;
-        server->head_at_us = 0;
+        server->time.head_at_us = 0;
         exchange_begin(server, ev);
     } else if (ev->kind == CODEC_EV_REFUSED) {
         /* Over HTTP/1 nobody knows where the next message begins; over HTTP/2 its stream ends. */
@@ -243,6 +265,8 @@ static void take_event(struct server *server, const struct codec_event *ev)
         exchange_begin_refused(server, ev->stream, ev->bad);
     } else if (ev->kind == CODEC_EV_PEER) {
         take_note(server, ev);
+    } else if (ev->kind == CODEC_EV_PONG && slice_eq(ev->data, LEAVING_PING)) {
+        take_last_step(server);
     }
 }
 
@@ -257,36 +281,6 @@ static bool gone_at_eof(const struct server *server)
         }
     }
     return true;
-}
-
-/* One deadline a connection: an incomplete head's, else idleness. */
-static void arm(struct server *server)
-{
-    struct loop *loop = server->worker->loop;
-    const struct worker_settings *settings = server->worker->settings;
-    if (server->channel.stream_count > 0) {
-        server->head_at_us = 0;
-        if (server->old_at_us != 0) {
-            timer_set(loop, &server->timer, server->old_at_us);
-        } else {
-            timer_pause(&server->timer);
-        }
-        return;
-    }
-    if (server->channel.tail_len > 0 && !server->channel.codec->ops->multiplexes) {
-        if (server->head_at_us == 0) {
-            server->head_at_us = loop->now_us + settings->head_timeout_us;
-        }
-        timer_set(loop, &server->timer, server->head_at_us);
-        return;
-    }
-    server->head_at_us = 0;
-    uint64_t idle_us = server->service->http != NULL && server->service->http->idle_us != 0
-                           ? server->service->http->idle_us
-                           : settings->downstream_idle_us;
-    uint64_t at_us = loop->now_us + idle_us;
-    bool old_first = server->old_at_us != 0 && server->old_at_us < at_us;
-    timer_set(loop, &server->timer, old_first ? server->old_at_us : at_us);
 }
 
 /* Closing with unread bytes resets the connection, and may take the last answer with it (RFC 9112
@@ -323,17 +317,45 @@ static void run_linger(struct server *server)
     }
 }
 
+/* False: the connection is over. */
+static bool take_time(struct server *server)
+{
+    switch (server_time_take(server)) {
+    case SERVER_DUE_NOTHING:
+        return true;
+    case SERVER_DUE_OLD:
+        end_after_these(server);
+        return true;
+    case SERVER_DUE_LAST_STEP:
+        take_last_step(server);
+        return true;
+    case SERVER_DUE_SETTINGS:
+        say_goodbye(server, H2_SETTINGS_TIMEOUT, 0);
+        (void)channel_flush(&server->channel);
+        return false;
+    case SERVER_DUE_SILENT:
+        stats_count(server->worker->stats, STAT_SILENT_PEERS, 1);
+        return false;
+    case SERVER_DUE_END:
+        return false;
+    }
+    return false;
+}
+
+/* A client that came while we drain gets through what it had to ask, and is told then. */
+static bool came_while_draining(const struct server *server)
+{
+    return server->worker->draining && !server->leaving && server->requests > 0 &&
+           server->channel.stream_count == 0 && server->channel.codec->ops->multiplexes;
+}
+
 static void run_open(struct server *server)
 {
     struct channel *channel = &server->channel;
     struct codec_event ev;
-    if (timer_due(&server->timer, server->worker->loop)) {
-        bool old = server->old_at_us != 0 && server->worker->loop->now_us >= server->old_at_us;
-        if (!old) {
-            server_close(server);
-            return;
-        }
-        end_after_these(server);
+    if (timer_due(&server->timer, server->worker->loop) && !take_time(server)) {
+        server_close(server);
+        return;
     }
     channel_begin(channel);
     enum channel_step step = channel_next(channel, &ev);
@@ -358,7 +380,13 @@ static void run_open(struct server *server)
     } else if (channel_unsent(channel) || channel->stream_count == 0) {
         (void)channel_flush(channel);
     }
+    if (came_while_draining(server)) {
+        server_drain(server);
+    }
     bool finished = channel_finished(channel) || (server->closing && channel->stream_count == 0);
+    if (finished && channel->codec->ops->multiplexes) {
+        (void)channel_flush(channel); /* nobody would post us when it has left later in this tick */
+    }
     if (finished && !channel_unsent(channel) && list_empty(&server->exchanges)) {
         if (has_to_linger(server)) {
             begin_linger(server);
@@ -367,7 +395,7 @@ static void run_open(struct server *server)
         }
         return;
     }
-    arm(server);
+    server_time_arm(server);
 }
 
 static void run(struct task *task)
@@ -414,10 +442,13 @@ void server_begin(struct worker *worker, struct server_start *start)
         dial_watch_peer(server->channel.conn->net);
     }
     if (server->service->http != NULL && server->service->http->max_connection_us != 0) {
-        server->old_at_us = server->begun_us + server->service->http->max_connection_us;
+        /* Without jitter all that came together would come again together. */
+        uint64_t most_us = server->service->http->max_connection_us;
+        server->time.old_at_us =
+            server->begun_us + most_us - rng_u64(&worker->rng) % (most_us / AGE_JITTER_PART + 1);
     }
-    if (worker->draining) {
-        server_drain(server);
+    if (worker->draining && server->peer_link.mesh) {
+        server_drain(server); /* a sidecar knows other pods */
     }
     if (is_raw(server)) {
         exchange_begin_opaque(server);
@@ -436,9 +467,15 @@ const struct addr *server_get_local(struct server *server)
 
 void server_drain(struct server *server)
 {
-    struct codec_cmd cmd = {.kind = CODEC_CMD_GOAWAY, .len = GOAWAY_FIRST_STEP};
-    if (!is_raw(server)) {
-        (void)codec_write(server->channel.codec, &server->channel.out, &cmd);
-        channel_flush_soon(&server->channel);
+    if (is_raw(server)) {
+        return;
+    }
+    server->leaving = true;
+    say_goodbye(server, H2_NO_ERROR, GOAWAY_FIRST_STEP);
+    if (server->channel.codec->ops->multiplexes) {
+        struct codec_cmd ping = {.kind = CODEC_CMD_PING, .bytes = LEAVING_PING};
+        (void)codec_write(server->channel.codec, &server->channel.out, &ping);
+        server->time.last_step_at_us = server->worker->loop->now_us + SERVER_LAST_STEP_US;
+        loop_post(server->worker->loop, &server->task); /* to have its timer set */
     }
 }

@@ -7,6 +7,7 @@
 
 #include "http/channel.h"
 #include "sidecar/config/snapshot.h"
+#include "sidecar/exchange/server_time.h"
 #include "sidecar/fail.h"
 #include "sidecar/observe/stats.h"
 #include "sidecar/upstream/directory.h"
@@ -105,10 +106,10 @@ struct server {
     struct peer_link peer_link;
     struct peer_names *peer_names; /* what it says of itself; null: nothing yet */
     uint64_t begun_us;
-    uint64_t head_at_us; /* an incomplete head must be there by then; 0: none begun */
+    struct server_time time;
     uint64_t requests;
     uint8_t weight;     /* among the worker's connections */
-    uint64_t old_at_us; /* no new request from then on; 0: never, or told so already */
+    bool leaving;       /* its client was told */
     bool closing;       /* no further request; close when the output is gone */
     bool client_closes; /* behind its present request */
     bool lingering;     /* all is said; what still comes is read and dropped */

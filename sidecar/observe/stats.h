@@ -50,6 +50,8 @@
       "Attempts that an open circuit breaker refused")                                             \
     X(CODEC_REFUSALS, "pillion_codec_refusals_total", COUNTER, BAD, NONE, 1,                       \
       "Messages and connections of clients that break their protocol")                             \
+    X(SILENT_PEERS, "pillion_silent_peers_total", COUNTER, NONE, NONE, 1,                          \
+      "HTTP/2 connections given up because nothing came, not even the answer to a PING")           \
     X(REPLAY_TOO_LARGE, "pillion_replay_too_large_total", COUNTER, NONE, NONE, 1,                  \
       "Failed attempts not made again because more of the body was gone than is held")             \
     X(TRAILERS_DROPPED, "pillion_trailers_dropped_total", COUNTER, NONE, NONE, 1,                  \

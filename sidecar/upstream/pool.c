@@ -12,6 +12,7 @@
 #include "http/h1.h"
 #include "http/h2.h"
 #include "http/raw.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/dial.h"
 #include "sidecar/upstream/peer_link.h"
@@ -23,9 +24,6 @@
 #define MUX_JITTER_US (MUX_AGE_US / 10)
 /* Before the peer's certificate ends: this, or a tenth of what is left, if that is less. */
 #define CERTIFICATE_MARGIN_US UINT64_C(300000000)
-/* A mux connection that carries requests and brings nothing is asked whether it lives, and given up
- * when the answer takes as long again. */
-#define PING_US UINT64_C(30000000)
 /* Where a new connection did not come about, the old one serves on for as long. */
 #define RENEW_AGAIN_US UINT64_C(10000000)
 
@@ -239,6 +237,19 @@ static void leave(struct pool_conn *at)
     move_to(at, &at->pool->leaving);
 }
 
+/* A mux connection that carries requests and brings nothing is asked whether it lives, and given up
+ * when the answer takes as long again. */
+static void watch_again(struct pool_conn *at)
+{
+    struct loop *loop = at->pool->worker->loop;
+    uint64_t every_us = at->pool->worker->settings->ping_us;
+    if (every_us != 0) {
+        timer_set(loop, &at->timer, loop->now_us + every_us);
+    } else {
+        timer_clear(&at->timer);
+    }
+}
+
 /* Puts the ticket's stream on a ready connection; the attempt opens it when it writes the head. */
 static void lend(struct pool_conn *at, struct ticket *ticket)
 {
@@ -249,7 +260,7 @@ static void lend(struct pool_conn *at, struct ticket *ticket)
         at->watched = true;
         at->pinged = false;
         at->bytes_seen = at->channel.bytes_in;
-        timer_set(at->channel.loop, &at->timer, at->channel.loop->now_us + PING_US);
+        watch_again(at);
     }
     stream_attach(ticket->stream, &at->channel, 0);
     ticket->reused = at->served > 0;
@@ -527,9 +538,9 @@ static void take_event(struct pool_conn *at, const struct codec_event *ev)
 /* The timer of a connection with streams is due. False: its peer is gone without a word. */
 static bool check_alive(struct pool_conn *at)
 {
-    struct loop *loop = at->pool->worker->loop;
     bool silent = at->channel.bytes_in == at->bytes_seen;
     if (silent && at->pinged) {
+        stats_count(at->pool->worker->stats, STAT_SILENT_PEERS, 1);
         return false;
     }
     at->pinged = silent;
@@ -539,7 +550,7 @@ static bool check_alive(struct pool_conn *at)
         (void)codec_write(at->channel.codec, &at->channel.out, &cmd);
         channel_flush_soon(&at->channel);
     }
-    timer_set(loop, &at->timer, loop->now_us + PING_US);
+    watch_again(at);
     return true;
 }
 
