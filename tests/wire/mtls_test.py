@@ -252,6 +252,7 @@ class Tunnels(Mesh):
     """Opaque TCP: each connection is a CONNECT stream of the hop."""
 
     tunnel = True
+    script = staticmethod(echo)  # from the start: waiting for the sidecar's port is a connection too
 
     @classmethod
     def application(cls):
