@@ -553,9 +553,10 @@ static void stage_put(struct ads_client *client, enum xds_resource type, const c
     }
 }
 
-/* Marks in the set of a response's names. */
+/* What a response says of a name, as marks in a set. */
 static const char given_mark[] = "given";
 static const char removed_mark[] = "removed";
+static const char bad_mark[] = "bad"; /* contradicts itself, or is staged already */
 
 /* What the name was marked with before. */
 static const char *mark(struct map *seen, struct slice name, const char *as)
@@ -563,10 +564,40 @@ static const char *mark(struct map *seen, struct slice name, const char *as)
     return map_set(seen, name, (void *)(uintptr_t)as);
 }
 
+/* The name as `as`, unless it was there before: then it is bad, and nothing of it is staged. */
+static void mark_once(struct ads_client *client, struct map *seen, struct slice name,
+                      const char *as, const char *complaint)
+{
+    const char *before = mark(seen, name, as);
+    if (before != NULL && (before != removed_mark || as != removed_mark)) {
+        complain(client, name, complaint);
+        (void)mark(seen, name, bad_mark);
+    }
+}
+
 /* The owner would miss something if it did not hear of the name. */
 static bool matters(const struct subscription *subscription, struct slice name)
 {
     return is_wanted(subscription, name) || map_get(&subscription->have, name) != NULL;
+}
+
+/* A name that a response contradicts itself about keeps what it had: which of the two was meant, or
+ * came first, nobody knows. */
+static void mark_names(struct ads_client *client, struct map *seen,
+                       const Envoy__Service__Discovery__V3__DeltaDiscoveryResponse *response)
+{
+    for (size_t i = 0; i < response->n_resources; i++) {
+        struct slice name = slice_of_text(response->resources[i]->name);
+        if (name.len == 0) {
+            complain(client, SLICE("(unnamed)"), "a resource must have a name");
+        } else {
+            mark_once(client, seen, name, given_mark, "given twice in one response");
+        }
+    }
+    for (size_t i = 0; i < response->n_removed_resources; i++) {
+        mark_once(client, seen, slice_of_text(response->removed_resources[i]), removed_mark,
+                  "both given and removed in one response");
+    }
 }
 
 static void stage_response(struct ads_client *client, enum xds_resource type,
@@ -579,23 +610,17 @@ static void stage_response(struct ads_client *client, enum xds_resource type,
         room += response->resources[i]->n_aliases + 1;
     }
     client->staged = ARENA_ARRAY(&client->arena, struct staged, room + 1);
+    mark_names(client, &seen, response);
     for (size_t i = 0; i < response->n_resources; i++) {
         const Envoy__Service__Discovery__V3__Resource *resource = response->resources[i];
-        struct slice name = slice_of_text(resource->name);
-        if (name.len == 0) {
-            complain(client, SLICE("(unnamed)"), "a resource must have a name");
-        } else if (mark(&seen, name, given_mark) != NULL) {
-            complain(client, name, "given twice in one response");
-        } else {
+        if (map_get(&seen, slice_of_text(resource->name)) == given_mark) {
             stage_put(client, type, response->type_url, resource);
         }
     }
     for (size_t i = 0; i < response->n_removed_resources; i++) {
         struct slice name = slice_of_text(response->removed_resources[i]);
-        const char *before = mark(&seen, name, removed_mark);
-        if (before == given_mark) {
-            complain(client, name, "both given and removed in one response");
-        } else if (before == NULL && matters(&client->types[type], name)) {
+        if (map_get(&seen, name) == removed_mark && matters(&client->types[type], name)) {
+            (void)mark(&seen, name, bad_mark); /* may be in the list again */
             want_answered(client, type, name);
             (void)stage(client, ADS_UPDATE_REMOVED, type, name);
         }

@@ -15,6 +15,7 @@
 #include "http/grpc.h"
 #include "sidecar/config/control_place.h"
 #include "sidecar/exchange/server.h"
+#include "sidecar/upstream/pool.h"
 #include "sidecar/worker.h"
 #include "xds/decode.h"
 
@@ -94,6 +95,7 @@ static void deliver(struct mail *mail, struct loop *loop)
     tls_keys_set_trust_take(&worker->keys, &delivery->trust);
     if (changed) {
         close_untrusted(worker);
+        pool_recheck_all(worker);
     }
     worker->identity = delivery->id;
     mem_free(delivery);

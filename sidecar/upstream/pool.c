@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "base/conn_tls.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "http/h1.h"
@@ -815,6 +816,30 @@ void pool_close_all(struct worker *worker)
     LIST_EACH(&worker->pools, node)
     {
         pool_close(LIST_ITEM(node, struct pool, link));
+    }
+}
+
+static void recheck(struct list *conns)
+{
+    LIST_EACH(conns, node)
+    {
+        struct pool_conn *at = LIST_ITEM(node, struct pool_conn, link);
+        struct error err = {.text = ""};
+        if (!conn_tls_recheck(at->channel.conn, &err)) {
+            log_limited(LOG_LEVEL_WARNING, "an endpoint is trusted no more", LOG_CAUSE(&err));
+            lose_conn(at);
+        }
+    }
+}
+
+void pool_recheck_all(struct worker *worker)
+{
+    LIST_EACH(&worker->pools, node)
+    {
+        struct pool *pool = LIST_ITEM(node, struct pool, link);
+        recheck(&pool->idle);
+        recheck(&pool->busy);
+        recheck(&pool->leaving);
     }
 }
 

@@ -73,6 +73,10 @@ void pool_retire(struct pool *pool);
 void pool_close(struct pool *pool);
 void pool_close_all(struct worker *worker);
 
+/* The roots have changed: connections whose peer they would not let in now end at once, with what
+ * they carry. */
+void pool_recheck_all(struct worker *worker);
+
 struct pool_counts {
     uint32_t connecting;
     uint32_t idle;

@@ -248,6 +248,20 @@ class Identity(unittest.TestCase):
             self.assertIn("a caller is trusted no more", "".join(
                 sidecar.program.output() for sidecar in mesh.sidecars.values()))
 
+    def test_who_has_the_new_roots_leaves_those_whose_root_is_gone(self):
+        """A server that keeps its old certificate: its client ends what it has to it, and stays away."""
+        with contextlib.ExitStack() as stack:
+            mesh = Mesh(stack)
+            connection = stack.enter_context(contextlib.closing(mesh.client.connect(ORDER)))
+            self.assertEqual(ask(connection)[0], 200)
+            mesh.control.program.kill()
+            shutil.rmtree(mesh.control.state)
+            mesh.control.start()
+            with open(mesh.client.token, "w", encoding="utf-8") as file:
+                file.write(mesh.control.token(account="client"))
+            wait_for(lambda: "an endpoint is trusted no more" in mesh.client.program.output(), 30,
+                     what="the end of the connection")
+
     def test_another_s_root_is_not_believed(self):
         with running(service("order-service")) as control, running() as other:
             sidecar = Sidecar(control, "client", "client")

@@ -159,18 +159,35 @@ static void what_is_wrong_in_the_response_itself_is_rejected_too(void **state)
     ads_client_want_all(fixture.client, XDS_RESOURCE_CLUSTER);
     ads_client_opened(fixture.client, 0);
     SENDS("CDS node=me +*");
-    respond("CDS a:v1 a:v2 !b:v1 c:v1 -c :v1 nonce=1");
-    TAKES("put a=v1");
-    TAKES("put c=v1");
-    SENDS("CDS nonce=1 NACK(a: given twice in one response; b: has type x/y in a response of type "
-          "type.googleapis.com/envoy.config.cluster.v3.Cluster; (unnamed): a resource must have a "
-          "name; c: both given and removed in one response)");
+    respond("CDS a:v1 a:v2 !b:v1 c:v1 -c :v1 d:v1 nonce=1");
+    TAKES("put d=v1");
+    SENDS(
+        "CDS nonce=1 NACK(a: given twice in one response; (unnamed): a resource must have a name; "
+        "c: both given and removed in one response; b: has type x/y in a response of type "
+        "type.googleapis.com/envoy.config.cluster.v3.Cluster)");
     respond("LDS a:v1 nonce=2");
     NO_UPDATE();
     SENDS("LDS nonce=2 NACK(type.googleapis.com/envoy.config.listener.v3.Listener: nobody asked "
           "for this type)");
     respond("a.b/C a:v1 nonce=3");
     SENDS("a.b/C nonce=3 NACK(a.b/C: nobody asked for this type)");
+}
+
+static void a_name_that_is_given_and_removed_keeps_what_it_had(void **state)
+{
+    (void)state;
+    want(XDS_RESOURCE_ENDPOINTS, "a");
+    ads_client_opened(fixture.client, 0);
+    SENDS("EDS node=me +a");
+    respond("EDS a:v1@1 nonce=1");
+    TAKES("put a=v1");
+    SENDS("EDS nonce=1");
+    respond("EDS a:v2@2 -a nonce=2");
+    NO_UPDATE();
+    SENDS("EDS nonce=2 NACK(a: both given and removed in one response)");
+    respond("EDS -a -a nonce=3");
+    TAKES("removed a");
+    SENDS("EDS nonce=3");
 }
 
 static void what_did_not_change_is_no_update(void **state)
@@ -403,6 +420,7 @@ int main(void)
         TEST(a_response_is_acknowledged_when_all_of_it_is_in_force),
         TEST(a_rejection_names_resource_and_field),
         TEST(what_is_wrong_in_the_response_itself_is_rejected_too),
+        TEST(a_name_that_is_given_and_removed_keeps_what_it_had),
         TEST(what_did_not_change_is_no_update),
         TEST(rejected_content_is_judged_again_when_it_comes_again),
         TEST(subscriptions_never_ride_on_an_acknowledgement),
