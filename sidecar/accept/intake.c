@@ -128,7 +128,10 @@ static void refuse(struct intake *intake, enum fail why, struct slice cause)
  * somebody listens, as probes do. */
 static void leave(struct intake *intake)
 {
-    if (intake->first_len == 0) {
+    if (intake->first_len == 0 && intake->peer_closed) {
+        intake->net->ops->close(&intake->net);
+        end(intake);
+    } else if (intake->first_len == 0) {
         drop(intake);
     } else {
         refuse(intake, FAIL_CLIENT_GONE, SLICE(""));

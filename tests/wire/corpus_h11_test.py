@@ -83,6 +83,7 @@ class Corpus(unittest.TestCase):
         http = bootstrap.http_filter("app")
         host = settings(http)["route_config"]["virtual_hosts"][0]
         host["routes"][0]["match"] = {"prefix": ""}  # OPTIONS * too
+        settings(http)["codec_type"] = "HTTP1"  # HTTP/2's preface is a bad request then
         cls.sidecar = cls.enterClassContext(Sidecar(*hop(cluster("app", peer.port), http)))
 
     def exchange(self, raw, cuts, answers):
