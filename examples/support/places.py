@@ -81,6 +81,10 @@ class Loopback:
                 return f"127.0.0.1:{port}"
         raise Failed("no free port on 127.0.0.1")
 
+    def port(self):
+        """One that a program in a pod may have for itself."""
+        return int(self._free().split(":")[1])
+
     def pod(self, name, address, account, workload="", serves=None, calls=()):
         """serves: (name, number) of the port of its application, as its Service has them; calls:
         each HOST:PORT that its application connects to."""
@@ -121,6 +125,7 @@ class Namespaces:
 
     def __init__(self, folder, processes, hosts):
         self._folder, self._processes, self._hosts = folder, processes, hosts
+        self._ports = itertools.count(14000)  # every pod has all of them
         self._check_passable(folder)
         self.control = {"xds": "10.1.0.1:15012", "plain": "127.0.0.1:15010",
                         "api": "127.0.0.1:15014"}
@@ -142,7 +147,7 @@ class Namespaces:
         """A process that does nothing but keep the pod's namespace; its pid."""
         hosts = f"{pod.folder}/hosts"
         with open(hosts, "w", encoding="ascii") as file:
-            file.write("127.0.0.1 localhost\n")
+            file.write(f"127.0.0.1 localhost\n127.0.1.1 {socket.gethostname()}\n")
             file.writelines(f"{address} {name}\n" for name, address in self._hosts.items())
         script = f"mount --bind {hosts} /etc/hosts && ip link set lo up && echo && exec sleep 86400"
         process = self._processes.start(
@@ -161,6 +166,10 @@ class Namespaces:
                               capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Failed(f"ip {words}: {done.stderr.strip()}")
+
+    def port(self):
+        """As Loopback's."""
+        return next(self._ports)
 
     def pod(self, name, address, account, workload="", serves=None, calls=()):
         """As Loopback's."""

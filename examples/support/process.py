@@ -20,16 +20,18 @@ class Processes:
         self.logs = logs
         self._running = []
 
-    def start(self, name, command, user=None, inside=(), stdout=None, ends=False):
+    def start(self, name, command, user=None, inside=(), stdout=None, ends=False, env=None,
+              cwd=None):
         """inside: a command that leads into the place where this one is to run; ends: it will by
-        itself."""
+        itself; env: what is added to our environment."""
         rights = list(_DIES_WITH_US)
         if user is not None:
             rights += ["--reuid", str(user), "--regid", str(user), "--clear-groups"]
         with open(f"{self.logs}/{name}.log", "ab") as log:
             process = subprocess.Popen([*inside, *rights, *map(str, command)],
                                        stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log,
-                                       start_new_session=True)
+                                       start_new_session=True, cwd=cwd,
+                                       env={**os.environ, **(env or {})})
         process.name, process.ends = name, ends
         self._running.append(process)
         return process

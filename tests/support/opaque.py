@@ -27,7 +27,8 @@ class Server:
         os.chmod(self.folder, 0o711)
         self.port = free_port()
         made = recipe(self.folder, LOOPBACK, self.port, *(free_port() for _ in range(ports)))
-        env = {"HOME": self.folder, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", **made.env}
+        env = {"HOME": self.folder, "TMPDIR": self.folder,
+               "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", **made.env}
         rights = ["setpriv", "--pdeathsig", "KILL"]
         if os.geteuid() == 0:
             os.chown(self.folder, _NOBODY, _NOBODY)

@@ -47,7 +47,7 @@ def postgresql(folder, host, port):
     return Recipe(
         prepare=[["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
                   "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=postgresql",
-                  "-addext", "subjectAltName=DNS:postgresql,IP:127.0.0.1"],
+                  "-addext", f"subjectAltName=DNS:postgresql,IP:127.0.0.1,IP:{host}"],
                  [f"{programs}/initdb", "-D", f"{folder}/data", "-U", "app", "-A", "trust",
                   "--no-sync", "--no-locale", "-E", "UTF8"]],
         run=[[f"{programs}/postgres", "-D", f"{folder}/data", "-k", folder, "-p", port,
