@@ -43,8 +43,10 @@ const struct breaker_limits *breaker_limits(const struct cluster *cluster, bool 
 struct budget_state breaker_budget(const struct cluster *cluster)
 {
     const struct shared_cluster *shared = cluster->shared;
-    return (struct budget_state){.active = load(&shared->active.value),
-                                 .pending = load(&shared->pending.value),
+    uint32_t begun = load(&shared->active.value); /* those that wait are among them */
+    uint32_t pending = load(&shared->pending.value);
+    return (struct budget_state){.active = begun > pending ? begun - pending : 0,
+                                 .pending = pending,
                                  .retries = load(&shared->retries.value)};
 }
 

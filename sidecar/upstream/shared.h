@@ -24,7 +24,7 @@ struct shared_count {
 };
 
 struct shared_cluster {
-    struct shared_count active; /* requests at endpoints */
+    struct shared_count active; /* requests that have an endpoint, with those that wait there */
     struct shared_count pending;
     struct shared_count connections;
     struct shared_count retries;

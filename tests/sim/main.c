@@ -8,6 +8,7 @@
 #include "base/crypto.h"
 #include "base/json.h"
 #include "tests/sim/authority.h"
+#include "tests/sim/calls.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/run.h"
 #include "tests/sim/scenario.h"
@@ -18,11 +19,16 @@ struct asked {
     uint64_t last;
     const struct scenario *only;
     bool trace;
+    bool calls;                  /* each one in turn */
+    enum world_failing call_how; /* or this one */
+    uint64_t call_at;            /* 0: not asked for */
 };
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "usage: sim --seed N | --seeds A..B [--scenario NAME] [--trace]\n");
+    (void)fprintf(stderr, "usage: sim --seed N | --seeds A..B [--scenario NAME] [--trace]\n"
+                          "       sim --seed N | --seeds A..B --calls: each call fails in turn\n"
+                          "       sim --seed N --call RECV_RESET:17 [--trace]: that one\n");
     for (unsigned i = 0; i < scenario_count; i++) {
         (void)fprintf(stderr, "  %-16s %s\n", scenarios[i].name, scenarios[i].meaning);
     }
@@ -53,13 +59,12 @@ static bool read_option(struct asked *asked, const char *name, const char *value
                read_number(rest, "", &asked->last, &rest) && *rest == '\0' &&
                asked->first <= asked->last;
     }
+    if (strcmp(name, "--call") == 0) {
+        return calls_parse(value, &asked->call_how, &asked->call_at);
+    }
     if (strcmp(name, "--scenario") == 0) {
-        for (unsigned i = 0; i < scenario_count; i++) {
-            if (strcmp(scenarios[i].name, value) == 0) {
-                asked->only = &scenarios[i];
-                return true;
-            }
-        }
+        asked->only = scenario_find(value);
+        return asked->only != NULL;
     }
     return false;
 }
@@ -69,6 +74,8 @@ static bool read_arguments(struct asked *asked, int count, char **arguments)
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--trace") == 0) {
             asked->trace = true;
+        } else if (strcmp(arguments[i], "--calls") == 0) {
+            asked->calls = true;
         } else if (i + 1 < count && read_option(asked, arguments[i], arguments[i + 1])) {
             i++;
         } else {
@@ -110,6 +117,16 @@ static bool run_twice(const struct run_process *process, const struct asked *ask
     return same && !first.failed;
 }
 
+static bool run_calls(const struct run_process *process, const struct asked *asked, uint64_t seed)
+{
+    struct calls_asked calls = {.seed = seed,
+                                .scenario = scenario_find("calls"),
+                                .how = asked->call_how,
+                                .at = asked->call_at,
+                                .trace = asked->trace ? stdout : NULL};
+    return calls_run(process, &calls);
+}
+
 int main(int count, char **arguments)
 {
     struct asked asked = {.last = 0};
@@ -125,7 +142,8 @@ int main(int count, char **arguments)
     const struct run_process process = {.authority = &authority, .log = &log};
     uint64_t failed = 0;
     for (uint64_t seed = asked.first; seed <= asked.last; seed++) {
-        failed += !run_twice(&process, &asked, seed);
+        bool calls = asked.calls || asked.call_at != 0;
+        failed += calls ? !run_calls(&process, &asked, seed) : !run_twice(&process, &asked, seed);
     }
     if (asked.first != asked.last) {
         (void)printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", asked.last - asked.first + 1,

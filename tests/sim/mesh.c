@@ -521,7 +521,7 @@ static void check_intruder(struct mesh *mesh, const struct sim_log *log)
         world_fail(&mesh->world,
                    "the server's sidecar never said whom it refused, or was refused by");
     }
-    if (node_metric(&mesh->client_node, "pillion_attempt_failures_total", "fail=\"TLS") == 0) {
+    if (node_metric(&mesh->client_node, "pillion_attempt_failures_total", "fail=\"TLS", "") == 0) {
         world_fail(&mesh->world, "the client's sidecar never counted a refused peer");
     }
 }

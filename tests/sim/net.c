@@ -45,6 +45,7 @@ static bool fails(const struct loop *loop, enum world_call call)
     bool now = world->fail_at != 0 && failings[world->fail_how].call == call &&
                world->calls[call] == world->fail_at;
     if (now) {
+        world->failed = host;
         world_note(world, "call fails", world->fail_how, world->fail_at, 0);
     }
     return now;
@@ -53,7 +54,7 @@ static bool fails(const struct loop *loop, enum world_call call)
 /* The connection of that end is gone by a call that failed. */
 static enum io fail_end(struct end *end, enum net_error error)
 {
-    end->link->world->failed_from = peer_of(end)->addr;
+    end->link->world->failed_peer = peer_of(end)->addr;
     end_kill(end, error);
     end->queue_at = end->queue_len;
     end_finish(end, SEGMENT_RST);

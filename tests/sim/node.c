@@ -366,7 +366,7 @@ struct total {
     char line[1024]; /* the one that came so far */
     size_t len;
     const char *name;
-    const char *labels;
+    const char *labels[2];
     uint64_t sum;
 };
 
@@ -377,7 +377,8 @@ static void end_line(struct total *total)
     const char *value = strrchr(total->line, ' ');
     if (value != NULL && strncmp(total->line, total->name, len) == 0 &&
         (total->line[len] == '{' || total->line[len] == ' ') &&
-        strstr(total->line, total->labels) != NULL) {
+        strstr(total->line, total->labels[0]) != NULL &&
+        strstr(total->line, total->labels[1]) != NULL) {
         total->sum += strtoull(value, NULL, 10);
     }
     total->len = 0;
@@ -395,9 +396,10 @@ static void take_metrics(void *owner, struct slice text)
     }
 }
 
-uint64_t node_metric(const struct node *node, const char *name, const char *labels)
+uint64_t node_metric(const struct node *node, const char *name, const char *label,
+                     const char *other)
 {
-    struct total total = {.name = name, .labels = labels};
+    struct total total = {.name = name, .labels = {label, other}};
     metrics_write(stats_get_metrics(node->stats), take_metrics, &total);
     return total.sum;
 }
@@ -475,8 +477,8 @@ static void check_no_pool(const struct node *node, const struct pool *pool)
 /* Each exchange reports once: what was counted is what was begun. */
 static void check_reports(const struct node *node)
 {
-    uint64_t reports = node_metric(node, "istio_requests_total", "") +
-                       node_metric(node, "istio_tcp_connections_closed_total", "");
+    uint64_t reports = node_metric(node, "istio_requests_total", "", "") +
+                       node_metric(node, "istio_tcp_connections_closed_total", "", "");
     uint64_t begun = node_exchanges(node);
     if (reports != begun) {
         world_fail(node->options.world, "%s: %" PRIu64 " exchanges made %" PRIu64 " reports",

@@ -85,8 +85,9 @@ uint64_t node_certificate_end(const struct node *node);
 uint64_t node_exchanges(const struct node *node);
 /* Its clusters' shared state; null: no cluster of that name. */
 const struct cluster *node_cluster(const struct node *node, const char *name);
-/* Sum over the series of that metric whose labels contain `labels` (may be ""). */
-uint64_t node_metric(const struct node *node, const char *name, const char *labels);
+/* Sum over the series of that metric whose labels contain both texts (may be ""). */
+uint64_t node_metric(const struct node *node, const char *name, const char *label,
+                     const char *other);
 
 /* Between ticks: a request that waits for a connection has one that is under way or busy. */
 void node_check_waiters(const struct node *node);

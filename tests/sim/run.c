@@ -8,12 +8,15 @@
 #include "tests/sim/mesh.h"
 #include "tests/sim/node.h"
 #include "tests/sim/scenario.h"
+#include "tests/sim/watch.h"
 
 #define APPS_MAX        9
 #define S               UINT64_C(1000000)
 #define LOAD_MAX_US     (20000 * S)
 #define IDLE_US         (8000 * S) /* past every idle limit that a sidecar has */
 #define CALLS_TO_FAIL   300
+#define OUTAGES_MAX     512
+#define RECOVERY_US     S
 #define CLIENT_IDENTITY "spiffe://cluster.local/ns/default/sa/client"
 
 struct run {
@@ -32,6 +35,12 @@ struct run {
     uint64_t next_outage_us;
     uint64_t outage_ends_us;
     unsigned outage_app;
+    struct {
+        uint64_t from_us;
+        uint64_t to_us;
+    } outages[OUTAGES_MAX];
+    unsigned outage_count;
+    struct watch watch;
     uint64_t changed_at; /* requests begun at the change of weights; 0: none yet */
     uint64_t phase_counts[2][SCENARIO_CLUSTERS_MAX];
     bool drained;
@@ -46,6 +55,22 @@ const struct scenario *run_scenario_of(uint64_t seed)
 }
 
 /* ---- set-up ---- */
+
+/* So that each call can have its turn: a few requests, one at a time, over a network whose calls
+ * move all that there is. */
+static void shrink(struct plan *plan)
+{
+    plan->clients = 2;
+    plan->client.requests = 3;
+    plan->client.depth = 1;
+    plan->client.body_max = plan->client.body_max > 3000 ? 3000 : plan->client.body_max;
+    plan->mix.answer_max = plan->mix.answer_max > 3000 ? 3000 : plan->mix.answer_max;
+    struct world_shape *shapes[] = {&plan->client_shape, &plan->hop_shape, &plan->app_shape};
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        shapes[i]->torn_max = 0;
+        shapes[i]->room = 0;
+    }
+}
 
 static void set_shapes(struct run *run)
 {
@@ -107,12 +132,16 @@ static void make_actors(struct run *run)
     }
 }
 
-static void set_up(struct run *run, const struct scenario *scenario, struct rng *rng, FILE *trace)
+static void set_up(struct run *run, const struct run_start *start, const struct scenario *scenario,
+                   struct rng *rng)
 {
-    world_init(&run->world, rng_u64(rng), trace);
+    world_init(&run->world, rng_u64(rng), start->trace);
     arena_init(&run->arena, NULL);
     ledger_init(&run->ledger, &run->world);
     scenario->draw(&run->plan, rng);
+    if (start->calls) {
+        shrink(&run->plan);
+    }
     run->ledger.posts_may_repeat = run->plan.posts_may_repeat;
     run->app_count = run->plan.clusters * run->plan.endpoints;
     CHECK(run->app_count <= APPS_MAX);
@@ -120,7 +149,15 @@ static void set_up(struct run *run, const struct scenario *scenario, struct rng 
     make_hosts(run);
     make_actors(run);
     run->begun_us = run->world.now_us;
-    if (run->plan.fail_a_call) {
+    watch_init(&run->watch, &run->client_node, &run->ledger, run->plan.clusters,
+               run->plan.endpoints);
+    if (run->plan.retries_max != 0) {
+        run->watch.retries_max = run->plan.retries_max;
+    }
+    if (start->calls) {
+        run->world.fail_how = start->fail_how;
+        run->world.fail_at = start->fail_at;
+    } else if (run->plan.fail_a_call) {
         run->world.fail_how = (enum world_failing)rng_below(rng, WORLD_FAILING_COUNT);
         run->world.fail_at = 1 + rng_below(rng, CALLS_TO_FAIL);
     }
@@ -146,12 +183,15 @@ static void drive_outage(struct run *run)
     uint64_t now_us = run->world.now_us;
     if (run->outage_ends_us != 0 && now_us >= run->outage_ends_us) {
         app_start(&run->apps[run->outage_app]);
+        run->outages[run->outage_count - 1].to_us = now_us;
         run->outage_ends_us = 0;
         run->next_outage_us = now_us + run->plan.outage_every_us;
     } else if (run->outage_ends_us == 0 && run->next_outage_us != 0 &&
-               now_us >= run->next_outage_us) {
+               run->outage_count < OUTAGES_MAX && now_us >= run->next_outage_us) {
         run->outage_app = (unsigned)rng_below(&run->world.rng, run->app_count);
         app_stop(&run->apps[run->outage_app]);
+        run->outages[run->outage_count].from_us = now_us;
+        run->outages[run->outage_count++].to_us = UINT64_MAX;
         run->outage_ends_us = now_us + run->plan.outage_us;
     }
 }
@@ -216,6 +256,7 @@ static void live(struct run *run)
         uint64_t act_us = next_act(run, limit_us);
         while (world_step(&run->world, act_us) && !clients_done(run) && run->world.failures == 0) {
             node_check_waiters(&run->client_node);
+            watch_look(&run->watch);
         }
         drive(run);
     }
@@ -246,14 +287,71 @@ static void check_share(struct run *run, unsigned phase, const unsigned *weight)
     }
 }
 
+/* Neither during an outage nor within a second of its end. */
+static bool is_undisturbed(const struct run *run, const struct ledger_row *row)
+{
+    for (unsigned i = 0; i < run->outage_count; i++) {
+        uint64_t to_us = run->outages[i].to_us;
+        bool before = row->ended_us < run->outages[i].from_us;
+        bool behind = to_us != UINT64_MAX && row->begun_us >= to_us + RECOVERY_US;
+        if (!before && !behind) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_outage(struct run *run)
+{
+    for (uint64_t i = 0; i < run->ledger.count; i++) {
+        const struct ledger_row *row = &run->ledger.rows[i];
+        bool answered =
+            row->end == LEDGER_ANSWERED || (row->end == LEDGER_LOST && run->plan.client.depth > 1);
+        if (!answered && is_undisturbed(run, row)) {
+            world_fail(&run->world, "request %" PRIu64 ": end %u, status %u, and no outage near it",
+                       i + 1, row->end, row->status);
+        } else if (row->end == LEDGER_LOCAL && row->status != 503) {
+            world_fail(&run->world, "request %" PRIu64 ": %u in an outage", i + 1, row->status);
+        }
+    }
+    const struct node *last = run->plan.two_hops ? &run->server_node : &run->client_node;
+    if (node_metric(last, "istio_requests_total", "response_code=\"503\"", "response_flags=\"-\"") >
+        0) {
+        world_fail(&run->world, "a 503 of an outage has no response flag");
+    }
+}
+
+/* A call that failed has a price, and it is counted: who got no answer of an application was told
+ * by a sidecar that counted it, or stood behind the connection that the call took along. */
+static void check_failed_call(struct run *run)
+{
+    const struct world *world = &run->world;
+    uint64_t without = run->ledger.count - ledger_ends(&run->ledger, LEDGER_ANSWERED);
+    uint64_t counted = node_metric(&run->client_node, "pillion_exchange_failures_total", "", "");
+    if (run->plan.two_hops) {
+        counted += node_metric(&run->server_node, "pillion_exchange_failures_total", "", "");
+    }
+    bool client = world->failed_peer.family != ADDR_NONE && world->failed_peer.port != 0 &&
+                  world->failed != NULL && world->failed->pod == run->client_host->pod &&
+                  addr_ip_eq(&world->failed_peer, &run->client_host->pod->ip);
+    uint64_t allowed = counted + (client ? run->plan.client.depth : 0);
+    enum world_failing how = world->fail_how;
+    bool harmless = how == WORLD_FAIL_ACCEPT_LIMIT || how == WORLD_FAIL_RECV_AGAIN ||
+                    how == WORLD_FAIL_SEND_AGAIN || world->failed == NULL;
+    if (without > (harmless ? 0 : allowed) && run->plan.client.depth == 1) {
+        world_fail(&run->world,
+                   "%s: %" PRIu64 " requests without an answer, %" PRIu64 " failures counted",
+                   world_failing_name(how), without, counted);
+    }
+}
+
 static void check_ledger(struct run *run)
 {
     const struct plan *plan = &run->plan;
     ledger_close(&run->ledger);
     for (uint64_t i = 0; i < run->ledger.count && plan->all_answered; i++) {
         const struct ledger_row *row = &run->ledger.rows[i];
-        bool whole = plan->opaque && row->end == LEDGER_LOCAL;
-        if (row->end != LEDGER_ANSWERED && row->end != LEDGER_LOST && !whole) {
+        if (row->end != LEDGER_ANSWERED && row->end != LEDGER_LOST) {
             world_fail(&run->world, "request %" PRIu64 " was not answered: end %u, status %u",
                        i + 1, row->end, row->status);
         }
@@ -262,6 +360,17 @@ static void check_ledger(struct run *run)
         count_phase(run, 1, run->changed_at, run->ledger.count);
         check_share(run, 0, plan->weight);
         check_share(run, 1, plan->weight_later);
+    }
+    if (plan->recovers) {
+        check_outage(run);
+    }
+    if (plan->fail_a_call) {
+        check_failed_call(run);
+    }
+    if (plan->has_bad_mix) {
+        watch_check_ejections(&run->watch, run->app_count - 1,
+                              run->healed ? run->begun_us + plan->heal_at_us : UINT64_MAX,
+                              plan->clients);
     }
 }
 
@@ -300,11 +409,15 @@ static void tear_down(struct run *run)
 void run_take_result(const struct world *world, const struct ledger *ledger, uint64_t exchanges,
                      struct run_result *result)
 {
-    *result = (struct run_result){.hash = world->hash,
+    *result = (struct run_result){.calls = {0},
+                                  .hash = world->hash,
                                   .notes = world->notes,
                                   .requests = ledger->count,
                                   .exchanges = exchanges,
                                   .failed = world->failures > 0};
+    for (unsigned i = 0; i < WORLD_CALL_COUNT; i++) {
+        result->calls[i] = world->calls[i];
+    }
     for (unsigned i = 0; i < LEDGER_END_COUNT; i++) {
         result->ends[i] = ledger_ends(ledger, (enum ledger_end)i);
     }
@@ -315,7 +428,7 @@ static void run_hop(const struct run_start *start, const struct scenario *scenar
                     struct run_result *result)
 {
     struct run *run = NEW(struct run);
-    set_up(run, scenario, rng, start->trace);
+    set_up(run, start, scenario, rng);
     live(run);
     if (run->plan.exact_weights && run->world.failures == 0) {
         change_weights(run);

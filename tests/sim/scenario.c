@@ -1,5 +1,7 @@
 #include "tests/sim/scenario.h"
 
+#include <string.h>
+
 #define MS UINT64_C(1000)
 #define S  UINT64_C(1000000)
 
@@ -16,6 +18,9 @@
     "{'retry_on':'5xx,connect-failure,refused-stream','num_retries':3," PREVIOUS_HOSTS "}"
 #define RETRY_PER_TRY                                                                              \
     "{'retry_on':'5xx,reset','num_retries':2,'per_try_timeout':'0.5s'," PREVIOUS_HOSTS "}"
+#define OUTLIER(enough)                                                                            \
+    "{'consecutive_5xx':" enough ",'interval':'0.2s','base_ejection_time':'0.4s',"                 \
+    "'max_ejection_percent':100,'enforcing_consecutive_5xx':100,'enforcing_success_rate':0}"
 #define BUDGET "'retry_budget':{'budget_percent':{'value':20},'min_retry_concurrency':3}"
 
 static bool half(struct rng *rng)
@@ -202,15 +207,16 @@ static void draw_outage(struct plan *plan, struct rng *rng)
 {
     base(plan, rng);
     plan->endpoints = between(rng, 1, 3);
-    plan->outage_every_us = between(rng, 20, 300) * MS;
+    plan->outage_every_us = (half(rng) ? between(rng, 20, 300) : between(rng, 500, 4000)) * MS;
     plan->outage_us = between(rng, 1, 200) * MS;
-    plan->client.gap_max_us = between(rng, 1, 50) * MS;
+    plan->client.gap_max_us = (half(rng) ? between(rng, 1, 50) : between(rng, 50, 2000)) * MS;
+    plan->recovers = true;
 }
 
 static void draw_breakers(struct plan *plan, struct rng *rng)
 {
     base(plan, rng);
-    plan->clients = SCENARIO_CLIENTS_MAX;
+    plan->clients = 6;
     plan->breakers = half(rng) ? "{'max_connections':1,'max_pending_requests':1,'max_requests':1}"
                                : "{'max_connections':2,'max_pending_requests':1,'max_requests':3,"
                                  "'max_retries':1}";
@@ -221,7 +227,9 @@ static void draw_breakers(struct plan *plan, struct rng *rng)
 static void draw_budget(struct plan *plan, struct rng *rng)
 {
     base(plan, rng);
-    plan->clients = SCENARIO_CLIENTS_MAX;
+    plan->clients = half(rng) ? 6 : SCENARIO_CLIENTS_MAX;
+    plan->client.requests = plan->clients > 6 ? 3 : plan->client.requests;
+    plan->retries_max = plan->clients / 5 > 3 ? plan->clients / 5 : 3; /* 20 %, at least 3 */
     plan->breakers = "{" BUDGET "}";
     plan->retry = RETRY_5XX;
     plan->posts_may_repeat = true;
@@ -233,9 +241,7 @@ static void draw_ejection(struct plan *plan, struct rng *rng)
 {
     base(plan, rng);
     plan->endpoints = between(rng, 2, 3);
-    plan->outlier = "{'consecutive_5xx':2,'interval':'0.2s','base_ejection_time':'0.4s',"
-                    "'max_ejection_percent':100,'enforcing_consecutive_5xx':100,"
-                    "'enforcing_success_rate':0}";
+    plan->outlier = half(rng) ? OUTLIER("2") : OUTLIER("5");
     plan->has_bad_mix = true;
     plan->bad_mix = (struct app_mix){.answer_max = 50};
     plan->bad_mix.weight[half(rng) ? APP_BROKEN : APP_RESET] = 1;
@@ -317,6 +323,16 @@ const struct scenario scenarios[] = {
     {"killed", "a server's sidecar dies and comes back", 1, .draw_mesh = draw_mesh_killed},
 };
 const unsigned scenario_count = COUNT_OF(scenarios);
+
+const struct scenario *scenario_find(const char *name)
+{
+    for (unsigned i = 0; i < scenario_count; i++) {
+        if (strcmp(scenarios[i].name, name) == 0) {
+            return &scenarios[i];
+        }
+    }
+    return NULL;
+}
 
 const struct scenario *scenario_draw(struct rng *rng)
 {

@@ -7,7 +7,7 @@
 #include "tests/sim/world.h"
 
 #define SCENARIO_CLUSTERS_MAX    3
-#define SCENARIO_CLIENTS_MAX     6
+#define SCENARIO_CLIENTS_MAX     24
 #define SCENARIO_SERVER_IDENTITY "spiffe://cluster.local/ns/default/sa/server"
 
 struct mesh_plan;
@@ -45,9 +45,11 @@ struct plan {
     uint64_t heal_at_us;  /* bad_mix becomes mix; 0: never */
     unsigned down;        /* the first so many applications listen never */
     bool fail_a_call;
+    uint32_t retries_max; /* charged ones under way that the policy allows; 0: no budget */
     /* What must come out. */
     bool all_answered; /* every request, by the application */
     bool exact_weights;
+    bool recovers; /* what lies a second or more from an outage is answered */
     bool posts_may_repeat;
 };
 
@@ -62,6 +64,8 @@ struct scenario {
 
 extern const struct scenario scenarios[];
 extern const unsigned scenario_count;
+/* Null: none of that name. */
+const struct scenario *scenario_find(const char *name);
 /* One of them, as often as its share says. */
 const struct scenario *scenario_draw(struct rng *rng);
 

@@ -119,7 +119,8 @@ struct world {
     enum world_failing fail_how;
     uint64_t fail_at;
     uint64_t calls[WORLD_CALL_COUNT];
-    struct addr failed_from; /* the peer of the connection whose call failed; ADDR_NONE: none did */
+    const struct host *failed; /* whose call failed; null: none did */
+    struct addr failed_peer;   /* of the connection whose call failed; ADDR_NONE: none ended so */
     uint64_t hash;
     uint64_t notes;
     FILE *trace; /* null: only hashed */

@@ -798,6 +798,28 @@ static void retries_have_a_budget(void **state)
     bed_free(&bed);
 }
 
+/* Found by the simulator: 24 requests of which some waited allowed five retries. */
+static void who_waits_counts_once_for_the_budget(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_new(1, LB_ROUND_ROBIN);
+    struct breaker_limits *limits = &bed->config.limits[0];
+    limits->has_budget = true;
+    limits->budget_ppm = 200000;
+    limits->budget_concurrency = 3;
+    limits->requests = 100;
+    limits->pending = 100;
+    for (unsigned i = 0; i < 24; i++) {
+        assert_true(breaker_begin(bed->cluster, BREAKER_REQUESTS, false));
+        assert_true(i % 2 == 0 || breaker_begin(bed->cluster, BREAKER_PENDING, false));
+    }
+    struct budget_state busy = breaker_budget(bed->cluster);
+    assert_int_equal(busy.active, 12);
+    assert_int_equal(busy.pending, 12);
+    assert_int_equal(budget_limit(limits, &busy), 4);
+    bed_free(&bed);
+}
+
 static void names_are_there(void **state)
 {
     (void)state;
@@ -841,6 +863,7 @@ int main(void)
         cmocka_unit_test(off_means_off),
         cmocka_unit_test(breakers_hold_their_limits),
         cmocka_unit_test(retries_have_a_budget),
+        cmocka_unit_test(who_waits_counts_once_for_the_budget),
         cmocka_unit_test(names_are_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
