@@ -373,8 +373,8 @@ static void run_lookup(struct arrival *arrival)
         return;
     }
     net_want(arrival->net, 0);
-    timer_set(worker->loop, &arrival->timer,
-              worker->loop->now_us + worker->settings->on_demand_timeout_us);
+    uint64_t wait_us = worker->settings->on_demand_timeout_us * (MUTANT(34) ? 2 : 1);
+    timer_set(worker->loop, &arrival->timer, worker->loop->now_us + wait_us);
 }
 
 static void run(struct task *task)

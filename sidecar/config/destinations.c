@@ -321,7 +321,7 @@ static bool keep(struct destinations *destinations, struct destination_entry *en
         if (in_use(entry)) {
             entry->used_us = now_us;
         }
-        if (now_us - entry->used_us < idle_us) {
+        if (now_us - entry->used_us < idle_us || MUTANT(35)) {
             entry->forget_us = entry->used_us + idle_us;
             return true;
         }

@@ -181,7 +181,7 @@ static void send_record(struct feed *feed, const struct record *record, struct s
 static void send_to_wanting(struct feed *feed, const struct record *record, struct slice key)
 {
     for (unsigned i = 0; i < feed->options.worker_count; i++) {
-        if ((record->wanted_by >> i & 1) != 0) {
+        if ((record->wanted_by >> i & 1) != 0 && !(MUTANT(37) && i > 0)) {
             send_record(feed, record, key, i);
         }
     }
@@ -213,7 +213,8 @@ static void put_destination(struct feed *feed, struct record *record, struct sli
 static void put_negative(struct feed *feed, struct slice key, enum destination_state state)
 {
     struct record *record = map_get(&feed->records, key);
-    if (record == NULL || (state == DESTINATION_REFUSED && record->state == DESTINATION_KNOWN)) {
+    bool serves_on = state == DESTINATION_REFUSED && !MUTANT(36);
+    if (record == NULL || (serves_on && record->state == DESTINATION_KNOWN)) {
         return;
     }
     drop_config(feed, record);

@@ -278,6 +278,7 @@ static void renew_later(struct identity *identity)
     identity->pause_us = 0;
     identity->doubted = false;
     identity->trouble = (struct error){.text = ""};
+    wait_us += MUTANT(38) ? left_us : 0;
     timer_set(identity->options.loop, &identity->timer,
               now_of(identity) + (wait_us > SECONDS ? wait_us : SECONDS));
     log_info("certificate", LOG_TEXT("identity", identity->id),

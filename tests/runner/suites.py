@@ -17,6 +17,7 @@ from work import JOBS, ROOT, Counts, Failure, build, counted, parallel, report, 
 FUZZ_SECONDS = 60
 SIM_SEEDS = 2000
 SIM_CHUNK = 50  # seeds in one process
+SIM_CALLS = 4  # seeds whose every call fails in turn
 
 
 def lint(options):
@@ -210,7 +211,15 @@ def sim(options):
                 bad.passed += 1
         return bad
 
-    return parallel(some, [seeds[i:i + SIM_CHUNK] for i in range(0, len(seeds), SIM_CHUNK)])
+    def calls(seed):
+        """Every call of that seed's sidecars fails in turn."""
+        started = time.monotonic()
+        code, output = run([binary, "--seed", str(seed), "--calls"], timeout=600)
+        return report(f"sim --seed {seed} --calls", time.monotonic() - started, code == 0, output[-6000:])
+
+    counts = parallel(calls, [first + i for i in range(SIM_CALLS)])
+    counts += parallel(some, [seeds[i:i + SIM_CHUNK] for i in range(0, len(seeds), SIM_CHUNK)])
+    return counts
 
 
 # Tests in Python against the programs

@@ -12,10 +12,10 @@
 #define AUTHORITY_SEED UINT64_C(0x5EED)
 #define TOKEN_LIFE_S   (24 * 60 * 60)
 
-static const char *const accounts[] = {"client", "server"};
-static const char *const files[] = {"root.pem",          "token.key",        "client.token",
-                                    "server.token",      "ca/root.key",      "ca/root.pem",
-                                    "stranger/root.key", "stranger/root.pem"};
+static const char *const accounts[] = {"client", "server", "second"};
+static const char *const files[] = {"root.pem",     "token.key",         "client.token",
+                                    "server.token", "second.token",      "ca/root.key",
+                                    "ca/root.pem",  "stranger/root.key", "stranger/root.pem"};
 
 static const char *path_of(struct authority *authority, const char *name)
 {

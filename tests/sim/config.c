@@ -93,13 +93,14 @@ static const char *cluster(struct arena *arena, const struct plan *plan, unsigne
         plan->breakers != NULL
             ? arena_printf(arena, ",'circuit_breakers':{'thresholds':[%s]}", plan->breakers)
             : "";
-    return arena_printf(arena,
-                        "{'name':'v%u','type':'STATIC','connect_timeout':'1s','lb_policy':"
-                        "'LEAST_REQUEST','load_assignment':{'cluster_name':'v%u','endpoints':[{"
-                        "'lb_endpoints':[%s]}]}%s%s%s}",
-                        number + 1, number + 1, endpoints(arena, plan, number), breakers,
-                        member(arena, "outlier_detection", plan->outlier),
-                        upstream_tls(arena, plan));
+    return arena_printf(
+        arena,
+        "{'name':'v%u','type':'STATIC','connect_timeout':'1s','lb_policy':"
+        "'LEAST_REQUEST','common_lb_config':{'healthy_panic_threshold':{'value':0}},"
+        "'load_assignment':{'cluster_name':'v%u','endpoints':[{"
+        "'lb_endpoints':[%s]}]}%s%s%s}",
+        number + 1, number + 1, endpoints(arena, plan, number), breakers,
+        member(arena, "outlier_detection", plan->outlier), upstream_tls(arena, plan));
 }
 
 static const char *weighted(struct arena *arena, const struct plan *plan, const unsigned *weight)

@@ -27,7 +27,8 @@ struct asked {
 static int usage(void)
 {
     (void)fprintf(stderr, "usage: sim --seed N | --seeds A..B [--scenario NAME] [--trace]\n"
-                          "       sim --seed N | --seeds A..B --calls: each call fails in turn\n"
+                          "       sim --seed N | --seeds A..B --calls [--scenario mesh-calls]: "
+                          "each call fails in turn\n"
                           "       sim --seed N --call RECV_RESET:17 [--trace]: that one\n");
     for (unsigned i = 0; i < scenario_count; i++) {
         (void)fprintf(stderr, "  %-16s %s\n", scenarios[i].name, scenarios[i].meaning);
@@ -120,7 +121,8 @@ static bool run_twice(const struct run_process *process, const struct asked *ask
 static bool run_calls(const struct run_process *process, const struct asked *asked, uint64_t seed)
 {
     struct calls_asked calls = {.seed = seed,
-                                .scenario = scenario_find("calls"),
+                                .scenario =
+                                    asked->only != NULL ? asked->only : scenario_find("calls"),
                                 .how = asked->call_how,
                                 .at = asked->call_at,
                                 .trace = asked->trace ? stdout : NULL};

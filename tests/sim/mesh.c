@@ -20,9 +20,10 @@
 #define RECOVERY_US     S
 #define DEMAND_US       (5 * S)
 #define DEMAND_SLACK_US (S / 2)
+#define CALLS_TO_FAIL   400
 #define SERVER_ID       "spiffe://cluster.local/ns/default/sa/server"
 #define CLIENT_ID       "spiffe://cluster.local/ns/default/sa/client"
-#define OTHER_ID        "spiffe://cluster.local/ns/default/sa/other"
+#define OTHER_ID        "spiffe://cluster.local/ns/default/sa/second"
 
 /* Whom a client calls. */
 enum target { TARGET_SERVICE, TARGET_LOST, TARGET_OUTSIDE };
@@ -159,7 +160,7 @@ static void make_server(struct mesh *mesh, unsigned index)
     at.port = 15006;
     pod->inbound = at;
     struct host *host = world_host(&mesh->world, pod, "application", false);
-    struct node_options options = base_options(mesh, pod, names[index], "server");
+    struct node_options options = base_options(mesh, pod, names[index], mesh_account(index));
     if (index == 0 && intruder_is_server(&mesh->plan)) {
         forge(mesh, &options);
         options.config = scenario_intruding_server(&mesh->arena);
@@ -176,7 +177,7 @@ static void make_server(struct mesh *mesh, unsigned index)
 
 static void set_up(struct mesh *mesh, const struct mesh_start *start, struct rng *rng)
 {
-    world_init(&mesh->world, rng_u64(rng), start->trace);
+    world_init(&mesh->world, rng_u64(rng), start->run->trace);
     sim_log_begin(start->log, &mesh->world);
     start->log->wanted[0] = "inbound TLS refused";
     start->log->wanted[1] = "fail=TLS";
@@ -188,6 +189,14 @@ static void set_up(struct mesh *mesh, const struct mesh_start *start, struct rng
     chance_seed(rng_u64(rng));
     start->scenario->draw_mesh(&mesh->plan, rng);
     mesh->world.shape = mesh->plan.shape;
+    if (start->run->calls) {
+        mesh->world.shape.torn_max = 0;
+        mesh->world.fail_how = start->run->fail_how;
+        mesh->world.fail_at = start->run->fail_at;
+    } else if (mesh->plan.fail_a_call) {
+        mesh->world.fail_how = (enum world_failing)rng_below(rng, WORLD_FAILING_COUNT);
+        mesh->world.fail_at = 1 + rng_below(rng, CALLS_TO_FAIL);
+    }
     const struct addr ip = addr_ipv4(10, 0, 0, 9, 0);
     mesh->control_pod = world_pod(&mesh->world, &ip);
     struct control_options options = {.world = &mesh->world,
@@ -463,6 +472,8 @@ static void check_row(struct mesh *mesh, const struct mesh_round *round, uint64_
     case MESH_SILENT:
         check_silence(mesh, number, row);
         return;
+    case MESH_COUNTED: /* all together: check_counted */
+        return;
     case MESH_KILLED:
         check_killed(mesh, number, row);
         return;
@@ -534,9 +545,24 @@ static void check_renewed(struct mesh *mesh, const struct node *node)
     }
 }
 
+/* A call that failed may cost the requests of one connection, and one of its owner's own. */
+static void check_counted(struct mesh *mesh)
+{
+    uint64_t without = mesh->ledger.count - ledger_ends(&mesh->ledger, LEDGER_ANSWERED);
+    uint64_t counted = node_metric(&mesh->client_node, "pillion_exchange_failures_total", "", "");
+    if (without > counted + 1) {
+        world_fail(&mesh->world,
+                   "%s: %" PRIu64 " requests without an answer, %" PRIu64 " failures counted",
+                   world_failing_name(mesh->world.fail_how), without, counted);
+    }
+}
+
 static void check_plan(struct mesh *mesh, const struct sim_log *log)
 {
     const struct mesh_plan *plan = &mesh->plan;
+    if (plan->fail_a_call) {
+        check_counted(mesh);
+    }
     if (plan->exact_weights) {
         check_all_weights(mesh);
     }

@@ -9,6 +9,7 @@
 
 struct authority;
 struct run_result;
+struct run_start;
 struct scenario;
 struct sim_log;
 
@@ -51,6 +52,7 @@ enum mesh_expect {
     MESH_REFUSED,  /* none reaches an application: 503 */
     MESH_REMOVED,  /* the same, or 502 where unknown destinations are blocked */
     MESH_SILENT,   /* the same, when the time for an answer about the destination is over */
+    MESH_COUNTED,  /* who gets no answer of the service has a counted reason */
     MESH_KILLED    /* idempotent ones are answered; those begun a second after the kill all are */
 };
 
@@ -69,7 +71,7 @@ struct mesh_round {
 /* Who stands at the other end of a connection between sidecars, or pretends to. */
 #define MESH_INTRUDERS(X)                                                                          \
     X(NOBODY, "everybody is who they should be")                                                   \
-    X(OTHER_SERVER, "a server that the mesh knows under another name")                             \
+    X(OTHER_SERVER, "a server that may be another endpoint of the service, but not this one")      \
     X(EXPIRED_SERVER, "a server whose certificate has ended")                                      \
     X(STRANGE_SERVER, "a server with another authority's certificate")                             \
     X(EXPIRED_CLIENT, "a client whose certificate has ended")                                      \
@@ -101,17 +103,17 @@ struct mesh_plan {
     uint64_t idle_us;
     enum mesh_intruder intruder;
     bool exact_weights; /* also of what was begun after the last acknowledgement of a change */
+    bool fail_a_call;
     bool must_nack;
     bool must_renew;
     struct mesh_round rounds[MESH_ROUNDS_MAX];
     unsigned round_count;
 };
 
-/* One run; as run_seed. */
+/* One run of that scenario; as run_seed. */
 struct mesh_start {
-    uint64_t seed;
+    const struct run_start *run;
     const struct scenario *scenario;
-    FILE *trace;
     struct authority *authority;
     struct sim_log *log;
 };
@@ -120,3 +122,5 @@ void mesh_run(const struct mesh_start *start, struct rng *rng, struct run_result
 /* The objects of the mesh as YAML. */
 const char *mesh_policy(struct arena *arena, const struct mesh_plan *plan, const unsigned *weight,
                         bool with_service);
+/* The service account of that server: not all of a service's have the same. */
+const char *mesh_account(unsigned server);

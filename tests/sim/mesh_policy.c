@@ -13,6 +13,11 @@ static const char *entry(struct arena *arena, const char *name, const char *addr
                         name, address, account, labels);
 }
 
+const char *mesh_account(unsigned server)
+{
+    return server == 1 ? "second" : "server";
+}
+
 static const char *workloads(struct arena *arena, const struct mesh_plan *plan)
 {
     const char *text = entry(arena, "client", "10.0.0.1", "client", "app: client");
@@ -20,9 +25,10 @@ static const char *workloads(struct arena *arena, const struct mesh_plan *plan)
         const char *labels =
             arena_printf(arena, "app: order, version: v%u, security.istio.io/tlsMode: istio",
                          i < plan->first ? 1 : 2);
-        text = arena_printf(arena, "%s%s", text,
-                            entry(arena, arena_printf(arena, "server-%u", i),
-                                  arena_printf(arena, "10.0.1.%u", i + 1), "server", labels));
+        text =
+            arena_printf(arena, "%s%s", text,
+                         entry(arena, arena_printf(arena, "server-%u", i),
+                               arena_printf(arena, "10.0.1.%u", i + 1), mesh_account(i), labels));
     }
     return text;
 }

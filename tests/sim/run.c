@@ -117,7 +117,7 @@ static void make_actors(struct run *run)
 {
     const struct plan *plan = &run->plan;
     for (unsigned i = 0; i < run->app_count; i++) {
-        bool bad = plan->has_bad_mix && i + 1 == run->app_count;
+        bool bad = plan->all_bad || (plan->has_bad_mix && i + 1 == run->app_count);
         struct addr at = scenario_app_addr(plan, i);
         app_init(&run->apps[i], run->server_host, &run->ledger, &at, i,
                  bad ? &plan->bad_mix : &plan->mix);
@@ -368,9 +368,12 @@ static void check_ledger(struct run *run)
         check_failed_call(run);
     }
     if (plan->has_bad_mix) {
-        watch_check_ejections(&run->watch, run->app_count - 1,
-                              run->healed ? run->begun_us + plan->heal_at_us : UINT64_MAX,
-                              plan->clients);
+        watch_check_ejections(&run->watch);
+    }
+    if (plan->has_bad_mix && !plan->all_bad) {
+        watch_check_failures(&run->watch, run->app_count - 1,
+                             run->healed ? run->begun_us + plan->heal_at_us : UINT64_MAX,
+                             plan->clients);
     }
 }
 
@@ -454,10 +457,7 @@ void run_seed(const struct run_process *process, const struct run_start *start,
         run_hop(start, scenario, &rng, result);
         return;
     }
-    struct mesh_start mesh = {.seed = start->seed,
-                              .scenario = scenario,
-                              .trace = start->trace,
-                              .authority = process->authority,
-                              .log = process->log};
+    struct mesh_start mesh = {
+        .run = start, .scenario = scenario, .authority = process->authority, .log = process->log};
     mesh_run(&mesh, &rng, result);
 }

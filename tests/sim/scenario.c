@@ -245,7 +245,8 @@ static void draw_ejection(struct plan *plan, struct rng *rng)
     plan->has_bad_mix = true;
     plan->bad_mix = (struct app_mix){.answer_max = 50};
     plan->bad_mix.weight[half(rng) ? APP_BROKEN : APP_RESET] = 1;
-    plan->heal_at_us = between(rng, 10, 2000) * MS;
+    plan->all_bad = rng_below(rng, 4) == 0;
+    plan->heal_at_us = plan->all_bad ? 0 : between(rng, 10, 2000) * MS;
     plan->client.requests = between(rng, 10, 40);
     plan->client.gap_max_us = between(rng, 1, 100) * MS;
 }
@@ -320,6 +321,8 @@ const struct scenario scenarios[] = {
     {"silence", "control answers nothing", 1, .draw_mesh = draw_mesh_silence},
     {"intruder", "peers that are not who they should be", 1, .draw_mesh = draw_mesh_intruder},
     {"renewal", "certificates that end while clients run", 1, .draw_mesh = draw_mesh_renewal},
+    {"mesh-calls", "one call of a sidecar fails, also of those to control", 1,
+     .draw_mesh = draw_mesh_calls},
     {"killed", "a server's sidecar dies and comes back", 1, .draw_mesh = draw_mesh_killed},
 };
 const unsigned scenario_count = COUNT_OF(scenarios);

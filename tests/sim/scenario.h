@@ -35,6 +35,7 @@ struct plan {
     struct app_mix mix;
     struct app_mix bad_mix; /* of the last application */
     bool has_bad_mix;
+    bool all_bad; /* of all applications, and nobody heals */
     struct client_plan client;
     struct world_shape client_shape;
     struct world_shape hop_shape; /* between sidecars, or to the application of a plain hop */
@@ -85,4 +86,5 @@ void draw_mesh_demand(struct mesh_plan *plan, struct rng *rng);
 void draw_mesh_silence(struct mesh_plan *plan, struct rng *rng);
 void draw_mesh_intruder(struct mesh_plan *plan, struct rng *rng);
 void draw_mesh_renewal(struct mesh_plan *plan, struct rng *rng);
+void draw_mesh_calls(struct mesh_plan *plan, struct rng *rng);
 void draw_mesh_killed(struct mesh_plan *plan, struct rng *rng);

@@ -181,3 +181,16 @@ void draw_mesh_killed(struct mesh_plan *plan, struct rng *rng)
     round->expect = MESH_KILLED;
     plan->exact_weights = false;
 }
+
+void draw_mesh_calls(struct mesh_plan *plan, struct rng *rng)
+{
+    base(plan, rng);
+    plan->fail_a_call = true;
+    plan->workers = 1;
+    plan->servers = 2;
+    plan->first = 1;
+    plan->clients = 1;
+    plan->rounds[0].requests = 4;
+    plan->rounds[0].expect = MESH_COUNTED;
+    plan->exact_weights = false;
+}

@@ -163,15 +163,21 @@ static unsigned count_tries(const struct watch *watch, unsigned app, uint64_t fr
     return count;
 }
 
-void watch_check_ejections(const struct watch *watch, unsigned bad, uint64_t healed_us,
-                           unsigned under_way)
+void watch_check_ejections(const struct watch *watch)
+{
+    for (unsigned i = 0; i < watch->ejection_count; i++) {
+        check_ejection(watch, &watch->ejections[i]);
+    }
+}
+
+void watch_check_failures(const struct watch *watch, unsigned bad, uint64_t healed_us,
+                          unsigned under_way)
 {
     const struct cluster *cluster = cluster_of(watch, bad / watch->endpoints);
     uint32_t enough = cluster->config->outlier.consecutive_5xx;
     uint64_t from_us = 0;
     for (unsigned i = 0; i < watch->ejection_count; i++) {
         const struct watch_ejection *ejection = &watch->ejections[i];
-        check_ejection(watch, ejection);
         if (ejection->app != bad || ejection->from_us > healed_us) {
             continue;
         }

@@ -37,8 +37,9 @@ void watch_init(struct watch *watch, const struct node *node, struct ledger *led
                 unsigned clusters, unsigned endpoints);
 /* Now, between ticks. */
 void watch_look(struct watch *watch);
-/* At the end: while an endpoint was left out it got nothing that had not begun before; and an
- * application that failed each request until `healed_us` got no more of them before it was left
- * out, each time, than the policy says and `under_way` more. `bad`: that application. */
-void watch_check_ejections(const struct watch *watch, unsigned bad, uint64_t healed_us,
-                           unsigned under_way);
+/* At the end: while an endpoint was left out it got nothing that had not begun before. */
+void watch_check_ejections(const struct watch *watch);
+/* At the end: an application that failed each request until `healed_us`, and alone, got no more of
+ * them before it was left out, each time, than the policy says and `under_way` more. */
+void watch_check_failures(const struct watch *watch, unsigned bad, uint64_t healed_us,
+                          unsigned under_way);
