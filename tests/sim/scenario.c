@@ -145,7 +145,7 @@ static void draw_weights(struct plan *plan, struct rng *rng)
         plan->weight[0] = 90;
         plan->weight[1] = 10;
     }
-    plan->client.requests = between(rng, 20, 60);
+    plan->client.requests = between(rng, 20, 40);
     plan->client.body_max = 100;
     plan->mix.answer_max = 100;
     plan->all_answered = true;

@@ -158,6 +158,9 @@ void draw_mesh_renewal(struct mesh_plan *plan, struct rng *rng)
     base(plan, rng);
     plan->ttl_s = between(rng, 100, 200);
     plan->must_renew = true;
+    plan->servers = 2;
+    plan->first = 1;
+    plan->clients = between(rng, 1, 2);
     plan->rounds[0].requests = 24;
     plan->client.gap_max_us = plan->ttl_s * S / 8;
     plan->client.reconnect_ppm = half(rng) ? 0 : 500000;
