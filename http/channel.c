@@ -604,22 +604,34 @@ static enum codec_room block(struct stream *stream)
     return CODEC_FULL;
 }
 
+/* A shared connection with much to send, whose socket has not said that it is full. */
+static bool sends_early(const struct channel *channel)
+{
+    return channel->out.len >= CHANNEL_OUT_MUCH && channel->codec->ops->multiplexes &&
+           (channel->conn->net->wanted & NET_WRITE) == 0;
+}
+
 enum codec_room stream_write_data(struct stream *stream, struct buf *from, bool end)
 {
-    if (stream->channel == NULL) {
-        return CODEC_DONE;
-    }
-    if (stream->channel->out.len >= CHANNEL_OUT_HIGH) {
-        return block(stream);
-    }
-    size_t before = from->len;
     struct codec_cmd cmd = {.kind = CODEC_CMD_DATA, .data = from, .end = end};
-    enum codec_room room = command(stream, &cmd);
-    stream->out_bytes += before - from->len;
-    if (room == CODEC_FULL && stream->channel->out.len >= CHANNEL_OUT_HIGH) {
-        return block(stream); /* the codec stopped at its own mark: no WINDOW event follows */
+    enum codec_room room = CODEC_FULL;
+    while (room == CODEC_FULL && stream->channel != NULL) {
+        if (stream->channel->out.len >= CHANNEL_OUT_HIGH) {
+            return block(stream);
+        }
+        size_t before = from->len;
+        room = command(stream, &cmd);
+        stream->out_bytes += before - from->len;
+        bool marked = stream->channel->out.len >= CHANNEL_OUT_HIGH;
+        if (sends_early(stream->channel)) {
+            (void)flush(stream->channel); /* its streams may be lost by it */
+        }
+        if (!marked) {
+            return room;
+        }
+        /* The codec stopped at its own mark: no WINDOW event follows, but there is room again. */
     }
-    return room;
+    return stream->channel == NULL ? CODEC_DONE : room;
 }
 
 void stream_write_trailers(struct stream *stream, const struct message *trailers)

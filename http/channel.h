@@ -24,6 +24,9 @@
 #define STREAM_IN_LOW    (32U * 1024)
 #define CHANNEL_OUT_HIGH (64U * 1024)
 #define CHANNEL_OUT_LOW  (16U * 1024)
+/* A shared connection sends once a tick, or as soon as this much waits: then it is still where it
+ * was received, in the receive buffer and in the processor's cache. */
+#define CHANNEL_OUT_MUCH (32U * 1024)
 /* Bytes of pipelined requests that are held while an answer is pending. */
 #define CHANNEL_PIPELINE_MAX (16U * 1024)
 

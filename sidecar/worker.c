@@ -92,16 +92,24 @@ void worker_clusters_changed(struct worker *worker)
 #define TRIM_WORTH_IT (256U * 1024)
 
 /* What a burst took and gave back lies in the heap, page by page among what lives on: the kernel
- * gets it. */
+ * gets it once the burst is over. Under steady load it would only come back page by page. */
 static void run_trim(struct task *task)
 {
     struct worker *worker = CONTAINER_OF(task, struct worker, trim);
+    struct loop *loop = worker->loop;
     timer_clear(&worker->trim_timer);
-    if (worker->loop->arenas.given_back + worker->loop->bufs.given_back > TRIM_WORTH_IT) {
-        worker->loop->arenas.given_back = 0;
-        worker->loop->bufs.given_back = 0;
-        alloc_trim();
+    uint64_t given_back = loop->arenas.given_back + loop->bufs.given_back;
+    if (given_back <= TRIM_WORTH_IT) {
+        return;
     }
+    if (given_back != worker->trim_seen) {
+        worker->trim_seen = given_back;
+        timer_set(loop, &worker->trim_timer, loop->now_us + TRIM_AFTER_US);
+        return;
+    }
+    loop->arenas.given_back = 0;
+    loop->bufs.given_back = 0;
+    alloc_trim();
 }
 
 /* ---- memory is short ---- */

@@ -77,7 +77,8 @@ struct worker {
     struct destinations *destinations; /* null: static configuration */
     struct task trim;                  /* gives memory back after a burst */
     struct timer trim_timer;
-    struct task sweep; /* outlier detection's turn of an interval */
+    uint64_t trim_seen; /* bytes given back when the timer was last due */
+    struct task sweep;  /* outlier detection's turn of an interval */
     struct timer sweep_timer;
     struct recorder *recorder;       /* its newest decision records */
     struct stats_worker *stats;      /* its counters, the owner's; null: nothing is counted */
