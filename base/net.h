@@ -126,5 +126,9 @@ struct net_listener *net_listen(struct loop *loop, const struct addr *at, int ba
                                 struct error *err) MUST_USE;
 struct net_conn *net_connect(struct loop *loop, const struct addr *to, const struct addr *from,
                              enum net_error *error) MUST_USE;
+/* An address under which others may reach this machine or namespace: the first of an interface that
+ * is up, IPv4 before IPv6, neither loopback nor of the link alone; port 0. False: there is none. At
+ * start. */
+bool net_own_addr(struct addr *addr) MUST_USE;
 /* The kernel's sockets. */
 const struct net_ops *net_sockets(void);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <ev.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -428,4 +430,43 @@ static const struct net_ops socket_ops = {
 const struct net_ops *net_sockets(void)
 {
     return &socket_ops;
+}
+
+static bool is_reachable(const struct ifaddrs *entry, struct addr *addr)
+{
+    struct sockaddr_storage socket = {.ss_family = AF_UNSPEC};
+    if (entry->ifa_addr == NULL || (entry->ifa_flags & IFF_UP) == 0) {
+        return false;
+    }
+    sa_family_t family = entry->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) {
+        return false;
+    }
+    (void)memcpy(&socket, entry->ifa_addr,
+                 family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+    *addr = addr_from_socket(&socket);
+    addr->port = 0;
+    bool link_only =
+        addr->family == ADDR_IPV6 && addr->ip[0] == 0xfe && (addr->ip[1] & 0xc0) == 0x80;
+    return addr->family != ADDR_NONE && !addr_is_loopback(addr) && !link_only;
+}
+
+bool net_own_addr(struct addr *addr)
+{
+    struct ifaddrs *list;
+    struct addr each;
+    *addr = (struct addr){.family = ADDR_NONE};
+    if (getifaddrs(&list) != 0) {
+        return false;
+    }
+    for (const struct ifaddrs *entry = list; entry != NULL; entry = entry->ifa_next) {
+        bool better =
+            is_reachable(entry, &each) &&
+            (addr->family == ADDR_NONE || (addr->family == ADDR_IPV6 && each.family == ADDR_IPV4));
+        if (better) {
+            *addr = each;
+        }
+    }
+    freeifaddrs(list);
+    return addr->family != ADDR_NONE;
 }

@@ -6,7 +6,6 @@
 #include "policy/translate_private.h"
 
 #define TLS_MATCH_METADATA "envoy.transport_socket_match"
-#define ISTIO_METADATA     "istio"
 
 /* The value of the first label that is there, else the last word. */
 static const char *label_or(const struct labels *labels, const char *const *keys,
@@ -23,7 +22,7 @@ static const char *label_or(const struct labels *labels, const char *const *keys
 
 /* What the caller's metrics call the workload: "name;namespace;canonical name;canonical
  * revision;cluster", the canonical words by the labels that Istio looks for. */
-static const char *workload_text(struct arena *arena, const struct model_workload *workload)
+const char *workload_text(struct arena *arena, const struct model_workload *workload)
 {
     static const char *const names[] = {"service.istio.io/canonical-name", "app.kubernetes.io/name",
                                         "app", NULL};

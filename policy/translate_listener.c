@@ -383,6 +383,9 @@ LISTENER(Listener) * make_inbound_listener(struct translation *t)
     inspectors_add(arena, listener);
     chain_blackhole(t, listener);
     if (t->node->workload != NULL) {
+        /* Who it is: the sidecar itself knows its name only. */
+        pb_metadata_text(arena, &listener->metadata, ISTIO_METADATA, "workload",
+                         workload_text(arena, t->node->workload));
         translation_uses(t, t->node->workload->object);
     }
 

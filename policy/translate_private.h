@@ -60,6 +60,9 @@ struct settings {
     uint32_t line;               /* of the subset, else of the rule */
 };
 
+/* What a metric says of it, as istio.workload has it: "name;namespace;canonical service;canonical
+ * revision;cluster". */
+const char *workload_text(struct arena *arena, const struct model_workload *workload);
 /* A resource is made from this object; null is ignored. */
 void translation_uses(struct translation *t, const struct object *object);
 
@@ -144,3 +147,4 @@ void pb_metadata_number(struct arena *arena, CORE(Metadata) * *metadata, const c
 CORE(Metadata) * pb_origin(struct translation *t, const struct object *object, uint32_t line);
 
 #define PILLION_METADATA "pillion.io"
+#define ISTIO_METADATA   "istio"

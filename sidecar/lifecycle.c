@@ -273,27 +273,45 @@ static struct slice own_identity(const struct sidecar *sidecar, char text[SPIFFE
     return slice_of(text, account.len > 0 ? spiffe_format(&id, text) : 0);
 }
 
-/* Our own labels: as far as --workload, or else the bootstrap's node, tells. */
-static struct stats_workload own_workload(const struct sidecar *sidecar, struct slice identity)
+/* --label; empty where none was given. */
+static const struct label *given_labels(struct sidecar *sidecar, unsigned *count)
+{
+    const struct option_list *given = &sidecar->options.label;
+    struct label *labels = ARENA_ARRAY(&sidecar->arena, struct label, given->count + 1);
+    *count = 0;
+    for (size_t i = 0; i < given->count; i++) {
+        struct slice value = slice_of_text(given->items[i]);
+        labels[*count].key = slice_cut(&value, '=');
+        labels[*count].value = value;
+        *count += 1;
+    }
+    return labels;
+}
+
+/* Who we are as far as --workload and --label, or else the bootstrap's node, tell. */
+static struct stats_workload own_workload(struct sidecar *sidecar, struct slice identity)
 {
     struct slice name = slice_of_text(sidecar->options.workload); /* NS/NAME */
     struct slice namespace = {NULL, 0};
+    unsigned count;
+    const struct label *labels = given_labels(sidecar, &count);
     if (slice_find(name, '/') < name.len) {
         namespace = slice_cut(&name, '/');
     }
-    struct slice service = name;
-    if (sidecar->bootstrap != NULL && sidecar->bootstrap->node_cluster.len > 0) {
-        struct slice cluster = sidecar->bootstrap->node_cluster; /* istio's SERVICE.NS */
-        service = slice_cut(&cluster, '.');
+    const struct bootstrap *bootstrap = sidecar->bootstrap;
+    if (bootstrap != NULL) {
+        struct slice cluster = bootstrap->node_cluster; /* istio's SERVICE.NS */
+        struct slice service = slice_cut(&cluster, '.');
+        name = name.len > 0 ? name : bootstrap->node_workload;
         name = name.len > 0 ? name : service;
+        namespace = namespace.len > 0 ? namespace : bootstrap->node_namespace;
         namespace = namespace.len > 0 ? namespace : cluster;
+        labels = count > 0 ? labels : bootstrap->node_labels;
+        count = count > 0 ? count : bootstrap->node_label_count;
     }
-    return (struct stats_workload){.name = name,
-                                   .namespace = namespace,
-                                   .principal = identity,
-                                   .app = service,
-                                   .canonical_service = service,
-                                   .canonical_revision = SLICE("latest")};
+    struct stats_workload self = stats_workload_of_labels(name, namespace, labels, count);
+    self.principal = identity;
+    return self;
 }
 
 static void start_counting(struct sidecar *sidecar, uint64_t seed)
@@ -305,10 +323,7 @@ static void start_counting(struct sidecar *sidecar, uint64_t seed)
         struct worker *worker = &sidecar->workers[i].worker;
         worker->stats = stats_worker_new(sidecar->stats);
         worker->access = access_logs_new(worker->loop, worker->stats);
-        worker->self = (struct peer_note){.workload = self.name,
-                                          .namespace = self.namespace,
-                                          .app = self.app,
-                                          .version = self.version};
+        worker_set_workload(worker, (struct slice){NULL, 0});
     }
 }
 
@@ -511,7 +526,10 @@ static const char *own_address(struct sidecar *sidecar)
             return arena_text(&sidecar->arena, slice_of_text(addr_format_ip(&place->at, text)));
         }
     }
-    return "127.0.0.1";
+    struct addr addr;
+    return net_own_addr(&addr)
+               ? arena_text(&sidecar->arena, slice_of_text(addr_format_ip(&addr, text)))
+               : "127.0.0.1";
 }
 
 static bool make_identity(struct sidecar *sidecar, struct feed_node *node, uint64_t seed,
@@ -550,12 +568,15 @@ static bool start_feed(struct sidecar *sidecar, struct rng *rng, struct error *e
         !require(options->service_account, "service-account", err) || !make_places(sidecar, err)) {
         return false;
     }
+    unsigned label_count;
     struct feed_node node = {.address = own_address(sidecar),
                              .network = options->network,
+                             .labels = given_labels(sidecar, &label_count),
                              .capture = options->capture == CAPTURE_NFT ? "nft" : "none"};
     if (!make_identity(sidecar, &node, rng_u64(rng), err)) {
         return false;
     }
+    node.label_count = label_count;
     struct feed_options feed = {.loop = sidecar->loop,
                                 .identity = sidecar->identity,
                                 .registry = sidecar->registry,
@@ -565,6 +586,7 @@ static bool start_feed(struct sidecar *sidecar, struct rng *rng, struct error *e
                                 .node = feed_node_encode(&sidecar->arena, &node),
                                 .message_max = (uint32_t)options->xds_max_message,
                                 .seed = rng_u64(rng),
+                                .stats = admin_get_stats(sidecar->admin),
                                 .changed = &sidecar->changed};
     sidecar->feed = feed_new(&feed);
     for (unsigned i = 0; i < sidecar->worker_count; i++) {

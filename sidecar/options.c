@@ -24,8 +24,11 @@ static const struct option options[] = {
     OPTION("workload", STRING, O, workload, .unit = "NS/NAME",
            .meaning = "the WorkloadEntry (or pod) that this is the sidecar of"),
     OPTION("address", STRING, O, address, .unit = "IP",
-           .fallback_words = "of the first --inbound, else 127.0.0.1",
+           .fallback_words = "of the first --inbound, else of the first interface",
            .meaning = "the workload's own address, as the control plane knows it"),
+    OPTION("label", LIST, O, label, .unit = "KEY=VALUE",
+           .meaning =
+               "a label of the workload (app, version, ...), until the control plane says more"),
     OPTION("service-account", STRING, O, service_account, .unit = "NS/SA",
            .meaning = "the service account that the token is for"),
     OPTION("trust-domain", STRING, O, trust_domain, .fallback = "cluster.local",

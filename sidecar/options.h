@@ -23,6 +23,7 @@ struct sidecar_options {
     unsigned log_format;         /* 0: text, 1: JSON */
     unsigned trace_headers;      /* enum trace_headers */
     unsigned capture;            /* enum capture_mode */
+    struct option_list label;    /* KEY=VALUE */
     struct option_list inbound;  /* LISTEN=APPADDR */
     struct option_list outbound; /* LISTEN=HOST:PORT[/tcp] */
     struct addr outbound_port;   /* capture: where redirected outbound connections come */

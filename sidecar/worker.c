@@ -86,6 +86,25 @@ void worker_clusters_changed(struct worker *worker)
     loop_post(worker->loop, &worker->sweep);
 }
 
+/* ---- who we are ---- */
+
+void worker_set_workload(struct worker *worker, struct slice workload)
+{
+    if (worker->stats == NULL) {
+        return;
+    }
+    if (workload.len > 0) {
+        struct endpoint_config as_endpoint = {.workload = workload};
+        struct stats_workload self = stats_workload_of_endpoint(&as_endpoint);
+        stats_worker_set_self(worker->stats, &self);
+    }
+    const struct stats_workload *self = stats_worker_get_self(worker->stats);
+    worker->self = (struct peer_note){.workload = self->name,
+                                      .namespace = self->namespace,
+                                      .app = self->app,
+                                      .version = self->version};
+}
+
 /* ---- memory after a burst ---- */
 
 #define TRIM_AFTER_US 250000U

@@ -73,7 +73,7 @@ struct worker {
     struct list listeners;
     struct list servers;               /* downstream connections */
     struct slice identity;             /* our own SPIFFE id; empty: none */
-    struct peer_note self;             /* what peers are told of us; its text outlives the worker */
+    struct peer_note self;             /* what peers are told of us; its text is the stats' */
     struct destinations *destinations; /* null: static configuration */
     struct task trim;                  /* gives memory back after a burst */
     struct timer trim_timer;
@@ -109,6 +109,8 @@ void worker_join(struct worker *worker);
 /* Closes every connection. The loop must not run again, but may free what is buried. */
 void worker_fini(struct worker *worker);
 
+/* Whose sidecar it is, as endpoint_config.workload says it; empty: what was known holds. */
+void worker_set_workload(struct worker *worker, struct slice workload);
 /* After clusters have come or changed: outlier detection may have to begin, or run sooner. */
 void worker_clusters_changed(struct worker *worker);
 /* An HTTP/2 codec for a connection that agreed on this ALPN name. */

@@ -61,6 +61,7 @@ struct answer {
     char *type_url;
     char *nonce;
     char *reason; /* null: ACK */
+    uint64_t generation;
 };
 
 struct staged {
@@ -82,6 +83,7 @@ struct ads_client {
     bool responded;  /* a response came on this stream */
     unsigned failed; /* streams in a row without a response */
     uint64_t connect_at_ms;
+    uint64_t generation; /* taken */
 
     /* The response being settled, or the silences of a tick. */
     struct arena arena;
@@ -635,6 +637,10 @@ static void answer_when_settled(struct ads_client *client)
         return;
     }
     if (client->answer != NULL) {
+        bool newer = client->answer->generation > client->generation;
+        if (client->answer->reason == NULL && newer) {
+            client->generation = client->answer->generation;
+        }
         list_append(&client->answers, &client->answer->link);
         client->answer = NULL;
     }
@@ -661,6 +667,8 @@ bool ads_client_receive(struct ads_client *client, struct slice response, struct
     client->answer = NEW(struct answer);
     client->answer->nonce = mem_dup_text(message->nonce);
     client->answer->type_url = mem_dup_text(message->type_url);
+    (void)slice_to_u64(slice_of_text(message->system_version_info), UINT64_MAX,
+                       &client->answer->generation);
     if (type == NULL || type->kind != XDS_RESOURCE || !client->types[type->resource].opened) {
         complain(client, slice_of_text(message->type_url), "nobody asked for this type");
     } else {
@@ -668,6 +676,11 @@ bool ads_client_receive(struct ads_client *client, struct slice response, struct
     }
     answer_when_settled(client);
     return true;
+}
+
+uint64_t ads_client_generation(const struct ads_client *client)
+{
+    return client->generation;
 }
 
 const struct ads_update *ads_client_update(const struct ads_client *client)

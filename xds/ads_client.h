@@ -88,6 +88,10 @@ const struct ads_update *ads_client_update(const struct ads_client *client);
  */
 void ads_client_settle(struct ads_client *client, const struct error *rejected);
 
+/* The newest generation of the mesh's configuration that a response named (system_version_info, as
+ * pillion-control writes it) and that was taken whole; 0: none did. */
+uint64_t ads_client_generation(const struct ads_client *client);
+
 /* The next request to send, in the arena; false: none now. Only while open. */
 bool ads_client_request(struct ads_client *client, struct arena *arena, struct slice *request);
 

@@ -608,6 +608,18 @@ static void forget_gone(struct draft *draft)
     }
 }
 
+/* The newest that any of them was made from; empty where none was. */
+static char *generation_text(const struct draft *draft)
+{
+    uint64_t newest = 0;
+    for (size_t i = 0; i < draft->resources; i++) {
+        uint64_t generation = draft->resource[i]->generation;
+        newest = generation > newest ? generation : newest;
+    }
+    return newest > 0 ? arena_printf(draft->arena, "%llu", (unsigned long long)newest)
+                      : arena_text(draft->arena, SLICE(""));
+}
+
 static struct slice encode_delta(const struct draft *draft)
 {
     typedef Envoy__Service__Discovery__V3__Resource wire_resource;
@@ -616,6 +628,7 @@ static struct slice encode_delta(const struct draft *draft)
     envoy__service__discovery__v3__delta_discovery_response__init(&response);
     response.type_url = arena_text(arena, slice_of_text(xds_type_of_resource(draft->type)->url));
     response.nonce = draft->subscription->nonce;
+    response.system_version_info = generation_text(draft);
     response.n_removed_resources = draft->removals;
     response.removed_resources = draft->removed;
     response.n_resources = draft->resources;

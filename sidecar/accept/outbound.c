@@ -357,7 +357,7 @@ static void run_lookup(struct arrival *arrival)
         return;
     }
     if (timer_due(&arrival->timer, worker->loop)) {
-        destinations_leave(destinations, &arrival->waiter);
+        destinations_time_out(destinations, &arrival->waiter);
         log_limited(LOG_LEVEL_WARNING, "no answer about a destination in time",
                     LOG_SLICE("key", arrival->key));
         refuse(arrival);

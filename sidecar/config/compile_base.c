@@ -406,8 +406,8 @@ const Google__Protobuf__Value *compile_struct_get(const Google__Protobuf__Struct
     return NULL;
 }
 
-static struct slice struct_text(struct compiler *c, const Google__Protobuf__Struct *fields,
-                                const char *key)
+struct slice compile_struct_text(struct compiler *c, const Google__Protobuf__Struct *fields,
+                                 const char *key)
 {
     const Google__Protobuf__Value *value = compile_struct_get(fields, key);
     if (value == NULL || value->kind_case != GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
@@ -430,13 +430,13 @@ static uint64_t struct_number(const Google__Protobuf__Struct *fields, const char
 const struct origin *compile_origin(struct compiler *c, const CORE(Metadata) * metadata)
 {
     const Google__Protobuf__Struct *fields = compile_metadata(metadata, "pillion.io");
-    struct slice object = struct_text(c, fields, "object");
+    struct slice object = compile_struct_text(c, fields, "object");
     if (object.len == 0) {
         return NULL;
     }
     struct origin *origin = ARENA_NEW(c->arena, struct origin);
     origin->object = object;
-    origin->file = struct_text(c, fields, "file");
+    origin->file = compile_struct_text(c, fields, "file");
     origin->generation = struct_number(fields, "generation", 9007199254740992.0);
     origin->line = (uint32_t)struct_number(fields, "line", UINT32_MAX);
     uint64_t hash = slice_hash(origin->object, origin->generation * 31 + origin->line);

@@ -113,6 +113,9 @@ const Google__Protobuf__Struct *compile_metadata(const Envoy__Config__Core__V3__
                                                  const char *space);
 const Google__Protobuf__Value *compile_struct_get(const Google__Protobuf__Struct *fields,
                                                   const char *key);
+/* Empty where it is no text. */
+struct slice compile_struct_text(struct compiler *c, const Google__Protobuf__Struct *fields,
+                                 const char *key);
 /* Texts, numbers and booleans of a Struct; what is deeper is left out. */
 const struct label *compile_labels(struct compiler *c, const Google__Protobuf__Struct *fields,
                                    uint16_t *count);

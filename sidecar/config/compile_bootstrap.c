@@ -175,6 +175,19 @@ static bool dynamic_of(struct compiler *c, const BOOT(Bootstrap__DynamicResource
     return COMPILE_IN(c, ads_of(c, given->ads_config, out), "ads_config");
 }
 
+/* ---- the node ---- */
+
+static void node_metadata(struct compiler *c, const Google__Protobuf__Struct *given,
+                          struct bootstrap *out)
+{
+    const Google__Protobuf__Value *labels = compile_struct_get(given, "LABELS");
+    out->node_workload = compile_struct_text(c, given, "WORKLOAD_NAME");
+    out->node_namespace = compile_struct_text(c, given, "NAMESPACE");
+    if (labels != NULL && labels->kind_case == GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE) {
+        out->node_labels = compile_labels(c, labels->struct_value, &out->node_label_count);
+    }
+}
+
 /* ---- the file ---- */
 
 static bool bootstrap_of(struct compiler *c, const BOOT(Bootstrap) * given, struct bootstrap *out)
@@ -182,6 +195,7 @@ static bool bootstrap_of(struct compiler *c, const BOOT(Bootstrap) * given, stru
     if (given->node != NULL) {
         out->node_id = compile_text(c, given->node->id);
         out->node_cluster = compile_text(c, given->node->cluster);
+        node_metadata(c, given->node->metadata, out);
     }
     const BOOT(Bootstrap__StaticResources) *fixed = given->static_resources;
     if (fixed != NULL) {

@@ -32,16 +32,6 @@ static bool health_of(struct compiler *c, CORE(HealthStatus) status, uint8_t *he
     }
 }
 
-static struct slice text_of(struct compiler *c, const Google__Protobuf__Struct *fields,
-                            const char *key)
-{
-    const Google__Protobuf__Value *value = compile_struct_get(fields, key);
-    if (value == NULL || value->kind_case != GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE) {
-        return slice_of_text("");
-    }
-    return compile_name(c, value->string_value);
-}
-
 /* A name to be resolved stands where others have an IP address. */
 static bool name_address(struct compiler *c, const CORE(SocketAddress) * address,
                          struct endpoint_config *out)
@@ -97,9 +87,9 @@ static bool endpoint_of(struct compiler *c, const ENDPOINT(LbEndpoint) * endpoin
     }
     const Google__Protobuf__Struct *ours = compile_metadata(endpoint->metadata, "pillion.io");
     const Google__Protobuf__Struct *istio = compile_metadata(endpoint->metadata, "istio");
-    out->identity = text_of(c, ours, "identity");
-    out->uid = text_of(c, ours, "uid");
-    out->workload = text_of(c, istio, "workload");
+    out->identity = compile_struct_text(c, ours, "identity");
+    out->uid = compile_struct_text(c, ours, "uid");
+    out->workload = compile_struct_text(c, istio, "workload");
     out->labels = compile_labels(
         c, compile_metadata(endpoint->metadata, "envoy.transport_socket_match"), &out->label_count);
     return COMPILE_IN(c, address_of(c, endpoint->endpoint, names, out), "endpoint") &&

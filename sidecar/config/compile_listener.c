@@ -342,6 +342,8 @@ bool compile_listener(struct compiler *c, const LIS(Listener) * listener,
     *out = (struct listener_config){.name = compile_name(c, listener->name)};
     out->stat_prefix = compile_name(c, listener->stat_prefix);
     out->origin = compile_origin(c, listener->metadata);
+    out->workload =
+        compile_struct_text(c, compile_metadata(listener->metadata, "istio"), "workload");
     out->bind = compile_bool(listener->bind_to_port, true);
     out->original_dst = compile_bool(listener->use_original_dst, false);
     out->go_on_at_timeout = listener->continue_on_listener_filters_timeout;

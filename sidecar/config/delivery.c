@@ -20,6 +20,7 @@ struct delivery {
 static void apply_listener(struct worker *worker, const struct listener_config *config,
                            struct parcel *parcel)
 {
+    worker_set_workload(worker, config->workload);
     LIST_EACH(&worker->listeners, node)
     {
         struct listener *listener = LIST_ITEM(node, struct listener, link);

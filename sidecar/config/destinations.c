@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "sidecar/config/destinations_choice.h"
 #include "sidecar/config/parcel.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/worker.h"
 #include "xds/destination_key.h"
 
@@ -45,6 +46,24 @@ const char *destination_state_name(enum destination_state state)
     };
     CHECK((size_t)state < COUNT_OF(names));
     return names[state];
+}
+
+/* ---- counting ---- */
+
+enum event {
+#define X(value, label) EVENT_##value,
+    DESTINATION_EVENTS(X)
+#undef X
+};
+
+static void count(const struct destinations *destinations, enum event event)
+{
+    static const char *const labels[] = {
+#define X(value, label) [EVENT_##value] = label,
+        DESTINATION_EVENTS(X)
+#undef X
+    };
+    stats_count_by(destinations->worker->stats, STAT_DESTINATIONS, event, labels[event]);
 }
 
 /* ---- what is fixed ---- */
@@ -328,6 +347,7 @@ static bool keep(struct destinations *destinations, struct destination_entry *en
     }
     (void)map_remove(&destinations->entries, entry->key);
     destinations->options.ask(destinations->options.asker, entry->key, false);
+    count(destinations, EVENT_EVICTED);
     free_entry(destinations, entry);
     return false;
 }
@@ -430,6 +450,7 @@ static struct destination_entry *ask(struct destinations *destinations, struct s
     list_init(&entry->waiters);
     (void)map_set(&destinations->entries, entry->key, entry);
     destinations->options.ask(destinations->options.asker, entry->key, true);
+    count(destinations, EVENT_ASKED);
     return entry;
 }
 
@@ -456,9 +477,18 @@ bool destinations_wait(struct destinations *destinations, struct destination_ent
     if (destinations->waiter_count >= destinations->options.waiters_max) {
         return false;
     }
+    if (!list_empty(&entry->waiters)) {
+        count(destinations, EVENT_COALESCED);
+    }
     destinations->waiter_count++;
     list_append(&entry->waiters, &waiter->link);
     return true;
+}
+
+void destinations_time_out(struct destinations *destinations, struct destination_waiter *waiter)
+{
+    count(destinations, EVENT_TIMED_OUT);
+    destinations_leave(destinations, waiter);
 }
 
 void destinations_leave(struct destinations *destinations, struct destination_waiter *waiter)
@@ -521,6 +551,9 @@ void destinations_put(struct destinations *destinations, const struct destinatio
     } else {
         entry->used_us = now_of(destinations);
     }
+    if (entry->state == DESTINATION_ASKED) {
+        count(destinations, EVENT_ANSWERED);
+    }
     entry->config = config;
     entry->pin = pin != NULL ? parcel_ref(pin) : NULL;
     entry->state = DESTINATION_KNOWN;
@@ -534,6 +567,7 @@ static void put_negative(struct destinations *destinations, struct destination_e
     drop_config(destinations, entry);
     set_services(destinations, entry, refusing_service(FAIL_NO_CONFIG), NULL);
     entry->state = state;
+    count(destinations, state == DESTINATION_UNKNOWN ? EVENT_NEGATIVE : EVENT_REFUSED);
     forget_at(destinations, entry, now_of(destinations) + destinations->options.negative_us);
     wake(destinations, entry);
 }

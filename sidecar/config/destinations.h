@@ -32,6 +32,16 @@ enum destination_state {
 };
 const char *destination_state_name(enum destination_state state);
 
+/* What is counted of them. X(value, "label") */
+#define DESTINATION_EVENTS(X)                                                                      \
+    X(ASKED, "asked")         /* of the control plane */                                           \
+    X(ANSWERED, "answered")   /* for the first time */                                             \
+    X(NEGATIVE, "negative")   /* there is none, or no longer */                                    \
+    X(REFUSED, "refused")     /* the answer was no good */                                         \
+    X(COALESCED, "coalesced") /* waits for an answer that others wait for */                       \
+    X(TIMED_OUT, "timed_out") /* no answer came in time */                                         \
+    X(EVICTED, "evicted")     /* forgotten */
+
 /* Whether a port's servers speak first, as its connections showed (architecture.md, detection). */
 struct destination_habit {
     uint32_t silent;     /* connections that stayed without a byte, none of HTTP among them */
@@ -102,6 +112,8 @@ void destination_release(struct destination_entry **entry);
 /* For a connection whose answer did not come in time: refuses its requests until there is one. */
 struct service *destinations_refusal(struct destinations *destinations,
                                      struct destination_entry *entry);
+/* The answer did not come in time: counted, and waits no more. */
+void destinations_time_out(struct destinations *destinations, struct destination_waiter *waiter);
 /* Waits no more; nothing where it was woken already. */
 void destinations_leave(struct destinations *destinations, struct destination_waiter *waiter);
 

@@ -77,6 +77,9 @@ static struct service *take(struct service_choice *outer)
         return take_known(choice);
     }
     bool over = timer_due(&choice->timer, destinations->worker->loop);
+    if (over) {
+        destinations_time_out(destinations, &choice->waiter);
+    }
     bool waits = list_linked(&choice->waiter.link) ||
                  (!over && destinations_wait(destinations, entry, &choice->waiter));
     if (over || !waits) {

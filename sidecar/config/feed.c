@@ -25,6 +25,7 @@
 #include "sidecar/config/identity.h"
 #include "sidecar/config/names.h"
 #include "sidecar/config/parcel.h"
+#include "sidecar/observe/stats.h"
 #include "sidecar/worker.h"
 #include "xds/ads_client.h"
 #include "xds/decode.h"
@@ -505,6 +506,12 @@ static void take_removed(struct feed *feed, const struct ads_update *update)
     }
 }
 
+static void count_answer(const struct feed *feed, bool good)
+{
+    stats_count_by(feed->options.stats, STAT_CONFIG_ANSWERS, good,
+                   good ? "acknowledged" : "refused");
+}
+
 static void take_updates(struct feed *feed)
 {
     bool listener = false;
@@ -515,6 +522,7 @@ static void take_updates(struct feed *feed)
         switch (update->kind) {
         case ADS_UPDATE_PUT:
             good = take_put(feed, update, &err);
+            count_answer(feed, good);
             listener = listener || update->type == XDS_RESOURCE_LISTENER ||
                        (update->type == XDS_RESOURCE_CLUSTER && !feed->ready);
             break;
@@ -531,6 +539,8 @@ static void take_updates(struct feed *feed)
         }
         ads_client_settle(feed->ads, good ? NULL : &err);
     }
+    stats_set(feed->options.stats, STAT_CONFIG_GENERATION,
+              (int64_t)ads_client_generation(feed->ads));
     if (listener) {
         publish_listener(feed);
     }
@@ -675,43 +685,68 @@ struct field {
     const char *value;
 };
 
-static Google__Protobuf__Struct *make_struct(struct arena *arena, const struct field *fields,
-                                             size_t count)
+static Google__Protobuf__Value *add_field(struct arena *arena, Google__Protobuf__Struct *to,
+                                          struct slice key)
+{
+    Google__Protobuf__Value *value = ARENA_NEW(arena, Google__Protobuf__Value);
+    Google__Protobuf__Struct__FieldsEntry *entry =
+        ARENA_NEW(arena, Google__Protobuf__Struct__FieldsEntry);
+    google__protobuf__value__init(value);
+    google__protobuf__struct__fields_entry__init(entry);
+    entry->key = arena_text(arena, key);
+    entry->value = value;
+    to->fields[to->n_fields++] = entry;
+    return value;
+}
+
+static void add_text(struct arena *arena, Google__Protobuf__Struct *to, struct slice key,
+                     struct slice text)
+{
+    Google__Protobuf__Value *value = add_field(arena, to, key);
+    value->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE;
+    value->string_value = arena_text(arena, text);
+}
+
+static Google__Protobuf__Struct *new_struct(struct arena *arena, size_t fields_max)
 {
     Google__Protobuf__Struct *made = ARENA_NEW(arena, Google__Protobuf__Struct);
     google__protobuf__struct__init(made);
-    made->fields = ARENA_ARRAY(arena, Google__Protobuf__Struct__FieldsEntry *, count);
-    for (size_t i = 0; i < count; i++) {
-        if (fields[i].value == NULL || fields[i].value[0] == '\0') {
-            continue;
-        }
-        Google__Protobuf__Value *value = ARENA_NEW(arena, Google__Protobuf__Value);
-        google__protobuf__value__init(value);
-        value->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRING_VALUE;
-        value->string_value = arena_text(arena, slice_of_text(fields[i].value));
-        Google__Protobuf__Struct__FieldsEntry *entry =
-            ARENA_NEW(arena, Google__Protobuf__Struct__FieldsEntry);
-        google__protobuf__struct__fields_entry__init(entry);
-        entry->key = arena_text(arena, slice_of_text(fields[i].key));
-        entry->value = value;
-        made->fields[made->n_fields++] = entry;
-    }
+    made->fields = ARENA_ARRAY(arena, Google__Protobuf__Struct__FieldsEntry *, fields_max + 1);
     return made;
 }
 
-struct slice feed_node_encode(struct arena *arena, const struct feed_node *node)
+static Google__Protobuf__Struct *node_metadata(struct arena *arena, const struct feed_node *node)
 {
     const struct field fields[] = {
         {"NAMESPACE", node->namespace},  {"SERVICE_ACCOUNT", node->account},
         {"WORKLOAD_NAME", node->name},   {"NETWORK", node->network},
         {"INSTANCE_IPS", node->address}, {"CAPTURE", node->capture},
     };
+    Google__Protobuf__Struct *made = new_struct(arena, COUNT_OF(fields) + 1);
+    for (size_t i = 0; i < COUNT_OF(fields); i++) {
+        if (fields[i].value != NULL && fields[i].value[0] != '\0') {
+            add_text(arena, made, slice_of_text(fields[i].key), slice_of_text(fields[i].value));
+        }
+    }
+    if (node->label_count > 0) {
+        Google__Protobuf__Value *labels = add_field(arena, made, SLICE("LABELS"));
+        labels->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE;
+        labels->struct_value = new_struct(arena, node->label_count);
+        for (unsigned i = 0; i < node->label_count; i++) {
+            add_text(arena, labels->struct_value, node->labels[i].key, node->labels[i].value);
+        }
+    }
+    return made;
+}
+
+struct slice feed_node_encode(struct arena *arena, const struct feed_node *node)
+{
     Envoy__Config__Core__V3__Node message;
     envoy__config__core__v3__node__init(&message);
     message.id = arena_printf(arena, "sidecar~%s~%s.%s~%s.svc.cluster.local", node->address,
                               node->name, node->namespace, node->namespace);
     message.cluster = arena_printf(arena, "%s.%s", node->name, node->namespace);
-    message.metadata = make_struct(arena, fields, COUNT_OF(fields));
+    message.metadata = node_metadata(arena, node);
     message.user_agent_name = arena_text(arena, SLICE("pillion-sidecar"));
     message.user_agent_version_type_case =
         ENVOY__CONFIG__CORE__V3__NODE__USER_AGENT_VERSION_TYPE_USER_AGENT_VERSION;

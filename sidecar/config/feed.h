@@ -13,8 +13,10 @@
 #include "base/slice.h"
 
 struct identity;
+struct label;
 struct names;
 struct shared_registry;
+struct stats_worker;
 struct worker;
 
 struct feed_options {
@@ -27,7 +29,8 @@ struct feed_options {
     struct slice node;       /* encoded; feed_node makes one */
     uint32_t message_max;    /* bytes of one response */
     uint64_t seed;
-    struct task *changed; /* posted when feed_is_ready has become true; may be null */
+    struct stats_worker *stats; /* the admin thread's; may be null */
+    struct task *changed;       /* posted when feed_is_ready has become true; may be null */
 };
 
 #define FEED_WORKERS_MAX 64
@@ -42,6 +45,8 @@ struct feed_node {
     const char *account;
     const char *network;
     const char *capture; /* "nft", "none" */
+    const struct label *labels;
+    unsigned label_count;
 };
 /* node.id "sidecar~ADDRESS~NAME.NS~NS.svc.cluster.local" and its metadata, encoded. */
 struct slice feed_node_encode(struct arena *arena, const struct feed_node *node);

@@ -745,6 +745,7 @@ struct listener_config {
     bool restore_original_dst; /* the listener filter original_dst */
     bool go_on_at_timeout;
     uint64_t inspect_timeout_us; /* 0: no limit */
+    struct slice workload; /* inbound: whose it is, as endpoint_config.workload; empty: not said */
     const struct origin *origin;
 };
 
@@ -806,6 +807,10 @@ struct bootstrap {
     struct snapshot *owner;
     struct slice node_id;
     struct slice node_cluster;
+    struct slice
+        node_workload; /* metadata WORKLOAD_NAME, NAMESPACE, LABELS, as Istio writes them */
+    struct slice node_namespace;
+    const struct label *node_labels;
     const struct listener_config *listeners;
     const struct cluster_config *clusters;
     const struct named_secret *secrets;
@@ -815,6 +820,7 @@ struct bootstrap {
     uint32_t listener_count;
     uint32_t cluster_count;
     uint32_t secret_count;
+    uint16_t node_label_count;
     bool ads_delta;
     bool lds_dynamic;
     bool cds_dynamic;

@@ -119,6 +119,7 @@ void attempt_begin(struct exchange *exchange)
     endpoint_ref(attempt->endpoint);
     if (!breaker_begin(exchange->cluster, BREAKER_REQUESTS, high)) {
         fail_with(attempt, FAIL_OVERFLOW);
+        breaker_count_overflow(worker->stats, BREAKER_REQUESTS);
         return;
     }
     attempt->counted = true;

@@ -317,6 +317,7 @@ static bool try_again(struct exchange *x)
     if (verdict.charge) {
         x->retry_charged = breaker_begin(x->cluster, BREAKER_RETRIES, high);
         if (!x->retry_charged) {
+            breaker_count_overflow(x->worker->stats, BREAKER_RETRIES);
             return false;
         }
     }

@@ -24,9 +24,6 @@ void report_attempt(struct exchange *x)
     if (fail != FAIL_NONE) {
         stats_count_by(stats, STAT_ATTEMPT_FAILURES, fail, fail_name(fail));
     }
-    if (fail == FAIL_OVERFLOW) {
-        stats_count(stats, STAT_OVERFLOWS, 1);
-    }
 }
 
 void report_verdict(struct exchange *x, const struct retry_verdict *verdict)

@@ -52,6 +52,8 @@ static const char *const labels_CAUSE[] = {"cause", NULL};
 static const char *const labels_BAD[] = {"bad", NULL};
 static const char *const labels_PROTOCOL[] = {"protocol", NULL};
 static const char *const labels_RESULT[] = {"result", NULL};
+static const char *const labels_BREAKER[] = {"breaker", NULL};
+static const char *const labels_EVENT[] = {"event", NULL};
 static const char *const labels_SIDE[] = {"side", NULL};
 static const char *const labels_NONE[] = {NULL};
 
@@ -82,20 +84,25 @@ struct stats {
     struct stats_workload self;
 };
 
+static struct stats_workload copy_workload(struct arena *arena, const struct stats_workload *of)
+{
+    return (struct stats_workload){
+        .name = arena_dup(arena, of->name),
+        .namespace = arena_dup(arena, of->namespace),
+        .principal = arena_dup(arena, of->principal),
+        .app = arena_dup(arena, of->app),
+        .version = arena_dup(arena, of->version),
+        .canonical_service = arena_dup(arena, of->canonical_service),
+        .canonical_revision = arena_dup(arena, of->canonical_revision),
+    };
+}
+
 struct stats *stats_new(const struct stats_workload *self, size_t max_series, uint64_t seed)
 {
     struct stats *stats = NEW(struct stats);
     arena_init(&stats->arena, NULL);
     stats->metrics = metrics_new(families, STAT_COUNT, max_series, seed);
-    stats->self = (struct stats_workload){
-        .name = arena_dup(&stats->arena, self->name),
-        .namespace = arena_dup(&stats->arena, self->namespace),
-        .principal = arena_dup(&stats->arena, self->principal),
-        .app = arena_dup(&stats->arena, self->app),
-        .version = arena_dup(&stats->arena, self->version),
-        .canonical_service = arena_dup(&stats->arena, self->canonical_service),
-        .canonical_revision = arena_dup(&stats->arena, self->canonical_revision),
-    };
+    stats->self = copy_workload(&stats->arena, self);
     return stats;
 }
 
@@ -145,6 +152,36 @@ struct stats_workload stats_workload_of_endpoint(const struct endpoint_config *c
     of.canonical_revision = slice_cut(&rest, ';');
     of.app = either(label_of(config, SLICE("app")), of.canonical_service);
     of.version = either(label_of(config, SLICE("version")), of.canonical_revision);
+    return of;
+}
+
+/* The first of them that there is. */
+static struct slice first_label(const struct label *labels, unsigned count, const char *const *keys,
+                                unsigned key_count)
+{
+    for (unsigned k = 0; k < key_count; k++) {
+        for (unsigned i = 0; i < count; i++) {
+            if (slice_eq(labels[i].key, slice_of_text(keys[k])) && labels[i].value.len > 0) {
+                return labels[i].value;
+            }
+        }
+    }
+    return (struct slice){NULL, 0};
+}
+
+struct stats_workload stats_workload_of_labels(struct slice name, struct slice namespace,
+                                               const struct label *labels, unsigned count)
+{
+    static const char *const services[] = {"service.istio.io/canonical-name",
+                                           "app.kubernetes.io/name", "app"};
+    static const char *const revisions[] = {"service.istio.io/canonical-revision",
+                                            "app.kubernetes.io/version", "version"};
+    struct stats_workload of = {.name = name, .namespace = namespace};
+    of.canonical_service = either(first_label(labels, count, services, COUNT_OF(services)), name);
+    of.canonical_revision =
+        either(first_label(labels, count, revisions, COUNT_OF(revisions)), SLICE("latest"));
+    of.app = either(first_label(labels, count, &services[2], 1), of.canonical_service);
+    of.version = either(first_label(labels, count, &revisions[2], 1), of.canonical_revision);
     return of;
 }
 
@@ -225,6 +262,8 @@ struct cached {
 
 struct stats_worker {
     struct stats *stats;
+    struct stats_workload self;
+    struct arena self_arena; /* of a self of its own */
     struct metrics_shard *shard;
     struct metric plain[STAT_COUNT];
     uint64_t told[STAT_COUNT];           /* by stats_count_up_to */
@@ -243,6 +282,8 @@ struct stats_worker *stats_worker_new(struct stats *stats)
 {
     struct stats_worker *worker = NEW(struct stats_worker);
     worker->stats = stats;
+    worker->self = stats->self;
+    arena_init(&worker->self_arena, NULL);
     worker->shard = metrics_shard_new(stats->metrics);
     worker->slots = NEW_ARRAY(struct cached, CACHE_SLOTS);
     for (unsigned i = 0; i < STAT_COUNT; i++) {
@@ -280,7 +321,36 @@ void stats_worker_free(struct stats_worker **worker_at)
     release_four(worker, worker->overflow[0]);
     release_four(worker, worker->overflow[1]);
     mem_free(worker->slots);
+    arena_fini(&worker->self_arena);
     mem_free(worker);
+}
+
+/* Series are found by whom a request concerned, which does not say who we are. */
+static void forget_series(struct stats_worker *worker)
+{
+    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
+        if (worker->slots[i].used_us != 0) {
+            release_four(worker, worker->slots[i].metric);
+            worker->slots[i] = (struct cached){.used_us = 0};
+        }
+    }
+    worker->used = 0;
+}
+
+void stats_worker_set_self(struct stats_worker *worker, const struct stats_workload *self)
+{
+    struct arena old = worker->self_arena;
+    struct stats_workload next = *self;
+    next.principal = either(self->principal, worker->self.principal);
+    arena_init(&worker->self_arena, NULL);
+    worker->self = copy_workload(&worker->self_arena, &next);
+    arena_fini(&old);
+    forget_series(worker);
+}
+
+const struct stats_workload *stats_worker_get_self(const struct stats_worker *worker)
+{
+    return &worker->self;
 }
 
 void stats_count(struct stats_worker *worker, enum stats_family stat, uint64_t amount)
@@ -361,7 +431,7 @@ static const char *const protocol_names[] = {"http", "grpc", "tcp"};
 static void resolve(struct stats_worker *worker, const struct stats_key *key,
                     const struct stats_names *names, struct metric metric[4])
 {
-    struct stats_workload self = worker->stats->self;
+    struct stats_workload self = worker->self;
     struct stats_workload other = {.name = {NULL, 0}};
     struct stats_service service;
     if (key->inbound) {

@@ -46,7 +46,7 @@
       "What was decided about another attempt, and why")                                           \
     X(EJECTIONS, "pillion_ejections_total", COUNTER, CAUSE, NONE, 1,                               \
       "Endpoints that outlier detection left out")                                                 \
-    X(OVERFLOWS, "pillion_breaker_overflows_total", COUNTER, NONE, NONE, 1,                        \
+    X(OVERFLOWS, "pillion_breaker_overflows_total", COUNTER, BREAKER, NONE, 1,                     \
       "Attempts that an open circuit breaker refused")                                             \
     X(CODEC_REFUSALS, "pillion_codec_refusals_total", COUNTER, BAD, NONE, 1,                       \
       "Messages and connections of clients that break their protocol")                             \
@@ -66,6 +66,8 @@
       "Requests and opaque connections under way")                                                 \
     X(CONNECTIONS_OPEN, "pillion_connections_open", GAUGE, SIDE, NONE, 1, "Connections")           \
     X(MEMORY_LIVE, "pillion_memory_live_bytes", GAUGE, NONE, NONE, 1, "Allocated memory")          \
+    X(DESTINATIONS, "pillion_destinations_total", COUNTER, EVENT, NONE, 1,                         \
+      "What became of destinations that were looked up on demand")                                 \
     X(CONFIG_GENERATION, "pillion_config_generation", GAUGE, NONE, NONE, 1,                        \
       "Newest generation of the mesh's configuration that is applied")                             \
     X(CONFIG_ANSWERS, "pillion_config_answers_total", COUNTER, RESULT, NONE, 1,                    \
@@ -115,8 +117,17 @@ struct metrics *stats_get_metrics(struct stats *stats);
 /* Every minute or so, admin thread: drops series that nobody holds. */
 void stats_expire(struct stats *stats, uint64_t now_us);
 
+/* As its workload's labels say: Istio's order of what is looked for. `name` stands in for a service
+ * that they do not name. */
+struct stats_workload stats_workload_of_labels(struct slice name, struct slice namespace,
+                                               const struct label *labels, unsigned count);
 struct stats_worker *stats_worker_new(struct stats *stats) MUST_USE;
 void stats_worker_free(struct stats_worker **worker);
+/* Who we are, which the control plane knows better than the start did; copied. An empty principal
+ * stays what it was. What was counted stays under the old labels. */
+void stats_worker_set_self(struct stats_worker *worker, const struct stats_workload *self);
+/* Until the next one. */
+const struct stats_workload *stats_worker_get_self(const struct stats_worker *worker);
 /* Lets go of what no request used lately. Every minute or so, the worker's own thread. */
 void stats_worker_sweep(struct stats_worker *worker, uint64_t now_us);
 

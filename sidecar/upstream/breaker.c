@@ -1,5 +1,7 @@
 #include "sidecar/upstream/breaker.h"
 
+#include "sidecar/observe/stats.h"
+
 const char *breaker_name(enum breaker breaker)
 {
     switch (breaker) {
@@ -13,6 +15,11 @@ const char *breaker_name(enum breaker breaker)
         return "retries";
     }
     return "unknown";
+}
+
+void breaker_count_overflow(struct stats_worker *stats, enum breaker breaker)
+{
+    stats_count_by(stats, STAT_OVERFLOWS, breaker, breaker_name(breaker));
 }
 
 static atomic_uint *count_of(struct shared_cluster *shared, enum breaker breaker)

@@ -12,6 +12,10 @@ enum breaker { BREAKER_CONNECTIONS, BREAKER_PENDING, BREAKER_REQUESTS, BREAKER_R
 
 const char *breaker_name(enum breaker breaker);
 
+struct stats_worker;
+
+/* An attempt was refused for it: in the metrics. */
+void breaker_count_overflow(struct stats_worker *stats, enum breaker breaker);
 /* Takes one of what the limit allows. False: the limit is reached, the overflow is counted, and the
  * request fails with FAIL_OVERFLOW (BREAKER_RETRIES: is not retried). `high` is the route's
  * priority. Pending requests that find a ready connection never begin PENDING. */

@@ -26,7 +26,6 @@ void peer_link_tell(const struct peer_link *link, struct worker *worker, struct 
     struct peer_note note = worker->self;
     note.draining = worker->draining;
     note.overloaded = worker->overloaded;
-    note.requests_in_flight = worker_exchanges_open(worker);
     write_note(channel, 0, &note);
 }
 

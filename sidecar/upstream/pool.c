@@ -338,6 +338,7 @@ static void serve(struct pool_conn *at)
             }
             /* Other endpoints have what the limit allows: nothing here would wake it. */
             fail_ticket(ticket, POOL_HTTP2, FAIL_OVERFLOW, "");
+            breaker_count_overflow(pool->worker->stats, BREAKER_CONNECTIONS);
             continue;
         }
         lend(at, ticket);
@@ -645,8 +646,11 @@ static enum fail open_for_waiting(struct pool *pool, enum pool_protocol protocol
         return FAIL_NONE;
     }
     if (!breaker_begin(pool->endpoint->cluster, BREAKER_CONNECTIONS, high)) {
-        bool hope = pool->connection_count > 0;
-        return hope ? FAIL_NONE : FAIL_OVERFLOW;
+        if (pool->connection_count > 0) {
+            return FAIL_NONE; /* one of them comes back */
+        }
+        breaker_count_overflow(pool->worker->stats, BREAKER_CONNECTIONS);
+        return FAIL_OVERFLOW;
     }
     enum fail fail = dial_new(pool, protocol, true);
     if (fail != FAIL_NONE) {
@@ -739,6 +743,7 @@ void pool_ask(struct worker *worker, struct endpoint *endpoint, enum pool_protoc
     bool counted = protocol != POOL_HTTP2 || count_stream(pool, ticket);
     if (!counted && !carries_streams(pool)) {
         refuse(ticket, FAIL_OVERFLOW);
+        breaker_count_overflow(worker->stats, BREAKER_CONNECTIONS);
         drop_if_empty(pool);
         return;
     }
@@ -753,6 +758,7 @@ void pool_ask(struct worker *worker, struct endpoint *endpoint, enum pool_protoc
     uncount(ticket);
     if (!breaker_begin(endpoint->cluster, BREAKER_PENDING, ticket->high)) {
         refuse(ticket, FAIL_OVERFLOW);
+        breaker_count_overflow(worker->stats, BREAKER_PENDING);
         drop_if_empty(pool);
         return;
     }

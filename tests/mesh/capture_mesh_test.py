@@ -80,7 +80,7 @@ class Captured(unittest.TestCase):
         self.client.ip("route", "add", "10.96.0.0/16", "via", SERVER)
         self.folder = self.open(temp_folder())
         os.chmod(self.folder, 0o755)
-        control = PodControl(self.folder, self.place)
+        self.control = control = PodControl(self.folder, self.place)
         control.write("mesh.yaml", *OBJECTS)
         self.open(control)
         self.app = self.open(App("server", listener=self.server.listen(ANY, 8000)))
@@ -89,7 +89,8 @@ class Captured(unittest.TestCase):
                 (self.server, "server", SERVER, "order-service", "10.98.2.1:15012"),
                 (self.client, "client", CLIENT, "client", "10.98.1.1:15012")):
             self.capture(pod)
-            sidecar = self.sidecar(control, pod, name, account, reached, "--address", address)
+            said = ("--address", address) if pod is self.server else ()  # else it finds its own
+            sidecar = self.sidecar(control, pod, name, account, reached, *said)
             self.open(sidecar).wait_for_output("ready")
 
     def capture(self, pod):
@@ -141,6 +142,9 @@ class Captured(unittest.TestCase):
                                     ("bytes outside", OUTSIDE, 9000)):
             with self.subTest(what):
                 self.assert_echo(address, port)
+        with self.subTest("what the sidecars say of where they are"):
+            for name, address in (("client", CLIENT), ("server", SERVER)):
+                self.assertIn(f"node=sidecar~{address}~{name}.default~", self.control.program.output())
         with self.subTest("where nobody listens"):
             self.assertEqual(self.ask(SERVER, 8001)[0], 503)
         for what, where, address, port in (

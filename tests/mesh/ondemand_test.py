@@ -10,6 +10,7 @@ import time
 import unittest
 
 from support.control import SUBSETS, running, service, split, workload
+from support.mesh import metric
 from support.net import LOOPBACK, free_port, read_exactly, wait_for
 from support.sidecar import App, Echo, Sidecar, ask
 
@@ -152,6 +153,35 @@ class OnDemand(unittest.TestCase):
             self.assertIn(text, mesh.client.admin("/config_dump"))
         self.assertIn("virtualInbound", mesh.sidecars["v1"].admin("/config_dump"))
         self.assertIn("spiffe://cluster.local/ns/default/sa/client", mesh.client.admin("/certs"))
+
+    def test_both_ends_know_both_workloads_labels(self):
+        """A sidecar knows its name; its app and version it has from the control plane."""
+        mesh = self.mesh(options=("--workers", "1"))
+        mesh.change("canary.yaml", split(100, 0))
+        self.assertEqual(ask(self.connect(mesh.client, ORDER))[0], 200)
+        labels = {"source_workload": "client", "source_app": "client", "source_version": "v1",
+                  "destination_workload": "v1-a", "destination_app": "order-service",
+                  "destination_version": "v1"}
+        for sidecar, reporter in ((mesh.client, "source"), (mesh.sidecars["v1"], "destination")):
+            with self.subTest(reporter):
+                self.assertEqual(metric(sidecar, "istio_requests_total", reporter=reporter, **labels), 1)
+
+    def test_what_became_of_look_ups_and_answers_is_counted(self):
+        mesh = self.mesh(outbound=(ORDER, UNKNOWN), options=(
+            "--workers", "1", "--idle", "1s", "--negative", "1s"))
+
+        def seen(name, **labels):
+            return metric(mesh.client, name, **labels)
+
+        for target, status in ((ORDER, 200), (UNKNOWN, 503)):
+            with contextlib.closing(mesh.client.connect(target)) as connection:
+                self.assertEqual(ask(connection)[0], status)
+        self.assertEqual([seen("pillion_destinations_total", event=event)
+                          for event in ("asked", "answered", "negative", "timed_out")], [2, 1, 1, 0])
+        wait_for(lambda: seen("pillion_destinations_total", event="evicted") == 2, what="evictions")
+        self.assertGreater(seen("pillion_config_answers_total", result="acknowledged"), 2)
+        self.assertEqual(seen("pillion_config_answers_total", result="refused"), 0)
+        self.assertIn(seen("pillion_config_generation"), range(1, mesh.control.generation() + 1))
 
     def test_what_is_outside_of_the_mesh_has_no_address_without_capture(self):
         mesh = self.mesh(outbound=("example.org:80",))

@@ -274,6 +274,49 @@ static void test_service_names(void **state)
     assert_true(slice_eq(of.name, SLICE("backend")));
 }
 
+static void labels_say_who_we_are(void **state)
+{
+    (void)state;
+    const struct label plain[] = {{SLICE("app"), SLICE("order")}, {SLICE("version"), SLICE("v2")}};
+    struct stats_workload of = stats_workload_of_labels(SLICE("order-1"), SLICE("shop"), plain, 2);
+    assert_true(slice_eq(of.name, SLICE("order-1")));
+    assert_true(slice_eq(of.app, SLICE("order")));
+    assert_true(slice_eq(of.version, SLICE("v2")));
+    assert_true(slice_eq(of.canonical_service, SLICE("order")));
+    assert_true(slice_eq(of.canonical_revision, SLICE("v2")));
+    const struct label all[] = {{SLICE("app"), SLICE("order")},
+                                {SLICE("service.istio.io/canonical-name"), SLICE("orders")},
+                                {SLICE("app.kubernetes.io/version"), SLICE("7")}};
+    of = stats_workload_of_labels(SLICE("order-1"), SLICE("shop"), all, 3);
+    assert_true(slice_eq(of.app, SLICE("order")));
+    assert_true(slice_eq(of.version, SLICE("7")));
+    assert_true(slice_eq(of.canonical_service, SLICE("orders")));
+    of = stats_workload_of_labels(SLICE("order-1"), SLICE("shop"), NULL, 0);
+    assert_true(slice_eq(of.app, SLICE("order-1")));
+    assert_true(slice_eq(of.version, SLICE("latest")));
+}
+
+static void who_we_are_may_be_learnt_later(void **state)
+{
+    struct bed *bed = bed_new(100);
+    struct stats_workload self = {.name = SLICE("client-7"),
+                                  .namespace = SLICE("shop"),
+                                  .app = SLICE("client"),
+                                  .version = SLICE("v3")};
+    struct stats_key key = {.cluster = 1, .status = 200, .grpc = -1, .protocol = STATS_HTTP};
+    const struct stats_names other = {.cluster = SLICE("order")};
+    struct stats_amounts amounts = {.duration_us = 1};
+    (void)state;
+    stats_ended(bed->worker, &key, &other, &amounts, 1);
+    stats_worker_set_self(bed->worker, &self);
+    stats_ended(bed->worker, &key, &other, &amounts, 2);
+    has(bed, "source_workload=\"client\"");
+    has(bed, "source_workload=\"client-7\"");
+    has(bed, "source_version=\"v3\"");
+    assert_true(slice_eq(stats_worker_get_self(bed->worker)->principal, SLICE(SELF_ID)));
+    bed_free(bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +329,8 @@ int main(void)
         cmocka_unit_test(test_unused_series_go),
         cmocka_unit_test(test_more_than_the_cache_holds_is_one_series),
         cmocka_unit_test(test_service_names),
+        cmocka_unit_test(labels_say_who_we_are),
+        cmocka_unit_test(who_we_are_may_be_learnt_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,6 +190,27 @@ static void a_name_that_is_given_and_removed_keeps_what_it_had(void **state)
     SENDS("EDS nonce=3");
 }
 
+static void the_newest_generation_that_was_taken_whole_is_known(void **state)
+{
+    struct error bad = {.text = "no"};
+    (void)state;
+    want(XDS_RESOURCE_ENDPOINTS, "a");
+    ads_client_opened(fixture.client, 0);
+    SENDS("EDS node=me +a");
+    assert_int_equal(ads_client_generation(fixture.client), 0);
+    respond("EDS a:v1@1 nonce=1 generation=7");
+    assert_int_equal(ads_client_generation(fixture.client), 0);
+    TAKES("put a=v1");
+    assert_int_equal(ads_client_generation(fixture.client), 7);
+    respond("EDS a:v2@2 nonce=2 generation=8");
+    ads_client_settle(fixture.client, &bad);
+    assert_int_equal(ads_client_generation(fixture.client), 7);
+    respond("EDS -a nonce=3 generation=6");
+    TAKES("removed a");
+    respond("EDS nonce=4 generation=x");
+    assert_int_equal(ads_client_generation(fixture.client), 7);
+}
+
 static void what_did_not_change_is_no_update(void **state)
 {
     (void)state;
@@ -421,6 +442,7 @@ int main(void)
         TEST(a_rejection_names_resource_and_field),
         TEST(what_is_wrong_in_the_response_itself_is_rejected_too),
         TEST(a_name_that_is_given_and_removed_keeps_what_it_had),
+        TEST(the_newest_generation_that_was_taken_whole_is_known),
         TEST(what_did_not_change_is_no_update),
         TEST(rejected_content_is_judged_again_when_it_comes_again),
         TEST(subscriptions_never_ride_on_an_acknowledgement),

@@ -222,7 +222,7 @@ static inline struct slice trace_make_world_request(struct trace *trace, const c
 }
 
 /* "CDS a:v1~alias b:v2@VERSION c: -d nonce=1": no bytes behind the colon: a Resource without body;
- * "!a:v1" puts it under another type. */
+ * "!a:v1" puts it under another type. "generation=7": system_version_info. */
 static inline struct slice trace_make_response(struct trace *trace, const char *text)
 {
     struct trace_words words;
@@ -245,6 +245,10 @@ static inline struct slice trace_make_response(struct trace *trace, const char *
         }
         if (strncmp(word, "nonce=", 6) == 0) {
             m.nonce = word + 6;
+            continue;
+        }
+        if (strncmp(word, "generation=", 11) == 0) {
+            m.system_version_info = word + 11;
             continue;
         }
         size_t k = m.n_resources++;
