@@ -11,11 +11,16 @@
 
 static _Thread_local int64_t unfolded;
 static _Thread_local uint64_t calls;
+/* What this thread took less what it gave back, since it began, and the most since alloc_fallen. */
+static _Thread_local int64_t held;
+static _Thread_local int64_t held_most;
 static _Atomic int64_t live_total;
 
 static void account(int64_t change)
 {
     unfolded += change;
+    held += change;
+    held_most = held > held_most ? held : held_most;
     if (unfolded > FOLD_STEP || unfolded < -FOLD_STEP) {
         (void)atomic_fetch_add_explicit(&live_total, unfolded, memory_order_relaxed);
         unfolded = 0;
@@ -103,6 +108,13 @@ struct alloc_counts alloc_counts(void)
 {
     int64_t live = atomic_load_explicit(&live_total, memory_order_relaxed) + unfolded;
     return (struct alloc_counts){.live_bytes = live > 0 ? (uint64_t)live : 0, .calls = calls};
+}
+
+size_t alloc_fallen(void)
+{
+    size_t fallen = (size_t)(held_most - held);
+    held_most = held;
+    return fallen;
 }
 
 void alloc_trim(void)

@@ -40,6 +40,9 @@ void alloc_free_for_library(void *memory);
 
 /* Gives freed memory back to the kernel; for after a burst. */
 void alloc_trim(void);
+/* How far what this thread holds has fallen below the most that it held since it last asked: bytes
+ * that lie in the heap, and may be many pages of it. */
+size_t alloc_fallen(void);
 /* Once, first in main: few arenas for threads, low thresholds. Library hooks are set where a
  * library is wrapped (base/crypto, base/json, base/loop). */
 void alloc_init(void);

@@ -30,6 +30,18 @@ void arena_pool_fini(struct arena_pool *pool)
     pool->kept = 0;
 }
 
+void arena_pool_trim(struct arena_pool *pool)
+{
+    CHECK(pool->spare <= pool->kept);
+    for (; pool->spare > 0; pool->spare--) {
+        struct arena_block *block = pool->free;
+        pool->free = block->next;
+        pool->kept--;
+        mem_free(block);
+    }
+    pool->spare = pool->kept;
+}
+
 void arena_init(struct arena *arena, struct arena_pool *pool)
 {
     *arena = (struct arena){
@@ -49,6 +61,7 @@ static struct arena_block *block_get(struct arena_pool *pool, size_t size)
         struct arena_block *block = pool->free;
         pool->free = block->next;
         pool->kept--;
+        pool->spare = pool->kept < pool->spare ? pool->kept : pool->spare;
         return block;
     }
     struct arena_block *block = mem_raw(size);
@@ -63,9 +76,6 @@ static void block_put(struct arena_pool *pool, struct arena_block *block)
         pool->free = block;
         pool->kept++;
         return;
-    }
-    if (pool != NULL) {
-        pool->given_back += block->size;
     }
     mem_free(block);
 }

@@ -14,12 +14,13 @@
 
 struct arena_block;
 
-/* Free blocks, kept for the next arena; above keep_max they go back to the heap. */
+/* Free blocks, kept for the next arena; above keep_max they go back to the heap, and so do those
+ * that no arena asked for between two trims. */
 struct arena_pool {
     struct arena_block *free;
     unsigned kept;
     unsigned keep_max;
-    uint64_t given_back; /* bytes that went back to the heap; its reader sets it to 0 */
+    unsigned spare; /* the fewest that lay here since the last trim */
 };
 
 struct arena {
@@ -34,6 +35,7 @@ struct arena {
 
 void arena_pool_init(struct arena_pool *pool, unsigned keep_max);
 void arena_pool_fini(struct arena_pool *pool);
+void arena_pool_trim(struct arena_pool *pool);
 
 /* pool may be null. No memory is taken before the first allocation. */
 void arena_init(struct arena *arena, struct arena_pool *pool);

@@ -51,12 +51,25 @@ void buf_pool_fini(struct buf_pool *pool)
     pool->kept_pieces = 0;
 }
 
+void buf_pool_trim(struct buf_pool *pool)
+{
+    CHECK(pool->spare <= pool->kept);
+    for (; pool->spare > 0; pool->spare--) {
+        struct buf_chunk *chunk = pool->free;
+        pool->free = chunk->next_free;
+        pool->kept--;
+        mem_free(chunk);
+    }
+    pool->spare = pool->kept;
+}
+
 static struct buf_chunk *chunk_get(struct buf_pool *pool, uint32_t room)
 {
     struct buf_chunk *chunk = pool->free;
     if (chunk != NULL && room == BUF_CHUNK_BYTES) {
         pool->free = chunk->next_free;
         pool->kept--;
+        pool->spare = pool->kept < pool->spare ? pool->kept : pool->spare;
     } else {
         chunk = mem_raw(sizeof *chunk + room);
     }
@@ -80,7 +93,6 @@ static void chunk_put(struct buf_pool *pool, struct buf_chunk *chunk)
         pool->kept++;
         return;
     }
-    pool->given_back += sizeof *chunk + chunk->room;
     mem_free(chunk);
 }
 
@@ -236,6 +248,10 @@ struct slice buf_front(const struct buf *buf)
 void buf_consume(struct buf *buf, size_t len)
 {
     CHECK(len <= buf->len);
+    if (LIKELY(len == buf->len)) {
+        buf_clear(buf); /* it left in one call */
+        return;
+    }
     buf->len -= len;
     while (buf->first != NULL && (len > 0 || buf->first->len == 0)) {
         struct buf_piece *piece = buf->first;

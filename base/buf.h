@@ -30,7 +30,7 @@ struct buf_pool {
     unsigned kept; /* chunks in `free` */
     unsigned kept_pieces;
     unsigned keep_max;     /* more go back to the heap */
-    uint64_t given_back;   /* bytes that went back to the heap; its reader sets it to 0 */
+    unsigned spare;        /* the fewest chunks in `free` since the last trim */
     uint64_t bytes;        /* charged now: chunks that a buf holds */
     struct list borrowers; /* bufs with a piece borrowed from `lent` memory */
 };
@@ -45,6 +45,8 @@ struct buf {
 
 void buf_pool_init(struct buf_pool *pool, unsigned keep_max);
 void buf_pool_fini(struct buf_pool *pool);
+/* Gives the chunks that nobody asked for since the last trim back to the heap. */
+void buf_pool_trim(struct buf_pool *pool);
 /* Copies what every borrower still holds into chunks. The lender calls it before it uses its memory
  * again. */
 void buf_pool_settle(struct buf_pool *pool);

@@ -388,7 +388,7 @@ enum channel_step channel_next(struct channel *channel, struct codec_event *ev)
 
 static struct message *copy_message(struct stream *stream, const struct message *message)
 {
-    struct message *copy = ARENA_NEW(stream->arena, struct message);
+    struct message *copy = ARENA_ROOM(stream->arena, struct message, 1);
     message_copy(copy, stream->arena, message, HEAD_EXTRA_FIELDS);
     return copy;
 }

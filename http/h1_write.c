@@ -204,9 +204,11 @@ void h1_write_response(struct buf *out, const struct message *message, const str
     CHECK(status >= 100 && status <= 999);
     struct pen pen;
     pen_open(&pen, out, HEAD_USUAL);
-    PUT(&pen, "HTTP/1.1 ");
-    put_number(&pen, status);
-    PUT(&pen, " ");
+    char line[] = "HTTP/1.1 000 ";
+    line[9] = (char)('0' + status / 100);
+    line[10] = (char)('0' + status / 10 % 10);
+    line[11] = (char)('0' + status % 10);
+    put(&pen, line, sizeof line - 1);
     /* HTTP/2 has no phrase; what an HTTP/1 server said is kept, also when it said nothing. */
     bool made = style->status != 0 || message->version == MESSAGE_HTTP_2;
     put_slice(&pen, made ? h1_reason(status) : message->reason);

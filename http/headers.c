@@ -199,7 +199,8 @@ static NOINLINE void grow(struct headers *headers, struct arena *arena)
     headers->capacity = (uint16_t)capacity;
 }
 
-static struct header *add(struct headers *headers, struct arena *arena, const struct header *field)
+/* A place at the end for a field with that id; null where the list is at HEADERS_MAX. */
+static struct header *append(struct headers *headers, struct arena *arena, enum header_id id)
 {
     CHECK(headers->count <= headers->capacity);
     if (UNLIKELY(headers->count >= HEADERS_MAX)) {
@@ -208,24 +209,35 @@ static struct header *add(struct headers *headers, struct arena *arena, const st
     if (UNLIKELY(headers->count == headers->capacity)) {
         grow(headers, arena);
     }
-    struct header *added = &headers->field[headers->count++];
-    *added = *field;
-    headers->absent &= ~(UINT64_C(1) << field->id);
-    return added;
+    struct header *field = &headers->field[headers->count++];
+    field->id = (uint8_t)id;
+    field->dropped = false;
+    field->no_index = false;
+    headers->absent &= ~(UINT64_C(1) << id);
+    return field;
 }
 
 bool headers_add(struct headers *headers, struct arena *arena, struct slice name,
                  struct slice value)
 {
-    struct header field = {.name = name, .value = value, .id = (uint8_t)header_id_of(name)};
-    return add(headers, arena, &field) != NULL;
+    struct header *field = append(headers, arena, header_id_of(name));
+    if (field == NULL) {
+        return false;
+    }
+    field->name = name;
+    field->value = value;
+    return true;
 }
 
 struct header *headers_add_known(struct headers *headers, struct arena *arena, enum header_id id,
                                  struct slice value)
 {
-    struct header field = {.name = header_name(id), .value = value, .id = (uint8_t)id};
-    return add(headers, arena, &field);
+    struct header *field = append(headers, arena, id);
+    if (field != NULL) {
+        field->name = header_name(id);
+        field->value = value;
+    }
+    return field;
 }
 
 void headers_drop(struct headers *headers, enum header_id id)

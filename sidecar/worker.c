@@ -107,28 +107,36 @@ void worker_set_workload(struct worker *worker, struct slice workload)
 
 /* ---- memory after a burst ---- */
 
-#define TRIM_AFTER_US 250000U
-#define TRIM_WORTH_IT (256U * 1024)
+#define TRIM_AFTER_US 100000U
+#define TRIM_WORTH_IT (64U * 1024)
 
-/* What a burst took and gave back lies in the heap, page by page among what lives on: the kernel
- * gets it once the burst is over. Under steady load it would only come back page by page. */
+void worker_trim_soon(struct worker *worker)
+{
+    if (worker->trim_timer.at_us == 0) {
+        timer_set(worker->loop, &worker->trim_timer, worker->loop->now_us + TRIM_AFTER_US);
+    }
+}
+
+/* Free lists shrink to what was used since the last time; and what a burst took and gave back lies
+ * in the heap, page by page among what lives on: the kernel gets it once the burst is over. Under
+ * steady load it would only come back page by page. */
 static void run_trim(struct task *task)
 {
     struct worker *worker = CONTAINER_OF(task, struct worker, trim);
     struct loop *loop = worker->loop;
-    timer_clear(&worker->trim_timer);
-    uint64_t given_back = loop->arenas.given_back + loop->bufs.given_back;
-    if (given_back <= TRIM_WORTH_IT) {
-        return;
+    timer_pause(&worker->trim_timer);
+    arena_pool_trim(&loop->arenas);
+    buf_pool_trim(&loop->bufs);
+    size_t fallen = alloc_fallen();
+    bool moving = fallen > TRIM_WORTH_IT;
+    worker->trim_owed += fallen;
+    if (!moving && worker->trim_owed > TRIM_WORTH_IT) {
+        worker->trim_owed = 0;
+        alloc_trim();
     }
-    if (given_back != worker->trim_seen) {
-        worker->trim_seen = given_back;
-        timer_set(loop, &worker->trim_timer, loop->now_us + TRIM_AFTER_US);
-        return;
+    if (moving || loop->arenas.kept + loop->bufs.kept > 0) {
+        worker_trim_soon(worker);
     }
-    loop->arenas.given_back = 0;
-    loop->bufs.given_back = 0;
-    alloc_trim();
 }
 
 /* ---- memory is short ---- */
@@ -291,8 +299,8 @@ void worker_count_exchange(struct worker *worker, bool begun)
     CHECK(begun || open > 0);
     atomic_store_explicit(&worker->exchanges_open, begun ? open + 1 : open - 1,
                           memory_order_relaxed);
-    if (!begun && worker->trim_timer.at_us == 0) {
-        timer_set(worker->loop, &worker->trim_timer, worker->loop->now_us + TRIM_AFTER_US);
+    if (!begun) {
+        worker_trim_soon(worker);
     }
 }
 

@@ -77,8 +77,8 @@ struct worker {
     struct destinations *destinations; /* null: static configuration */
     struct task trim;                  /* gives memory back after a burst */
     struct timer trim_timer;
-    uint64_t trim_seen; /* bytes given back when the timer was last due */
-    struct task sweep;  /* outlier detection's turn of an interval */
+    size_t trim_owed;  /* bytes that lie in the heap since the kernel got some */
+    struct task sweep; /* outlier detection's turn of an interval */
     struct timer sweep_timer;
     struct recorder *recorder;       /* its newest decision records */
     struct stats_worker *stats;      /* its counters, the owner's; null: nothing is counted */
@@ -119,6 +119,8 @@ struct codec *worker_h2(struct worker *worker, enum codec_side side, struct slic
 void worker_drain(struct worker *worker);
 /* Memory is short: peers are told to prefer others, until it is not. */
 void worker_shed(struct worker *worker);
+/* Memory was given back, or will not be needed for a while: the kernel gets it after a moment. */
+void worker_trim_soon(struct worker *worker);
 /* One more, or one less, exchange is open. */
 void worker_count_exchange(struct worker *worker, bool begun);
 /* Any thread. */

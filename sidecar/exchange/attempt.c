@@ -100,9 +100,11 @@ void attempt_begin(struct exchange *exchange)
     struct attempt *attempt = &exchange->attempt;
     struct worker *worker = exchange->worker;
     struct loop *loop = worker->loop;
-    *attempt = (struct attempt){.begun_us = loop->now_us, .sent_continue = attempt->sent_continue};
+    if (exchange->attempts++ > 0) { /* before the first it is zero, as all of the exchange was */
+        *attempt = (struct attempt){.sent_continue = attempt->sent_continue};
+    }
+    attempt->begun_us = loop->now_us;
     stream_init(&attempt->up, loop, &exchange->arena, &exchange->task);
-    exchange->attempts++;
     struct lb_query query = {.tried = exchange->tried,
                              .tried_count = exchange->tried_count,
                              .original = exchange->server->original,
@@ -128,7 +130,8 @@ void attempt_begin(struct exchange *exchange)
     }
     endpoint_begin(attempt->endpoint, loop->now_us);
     attempt_set_send(attempt, SEND_WAIT);
-    attempt->ticket = (struct ticket){.stream = &attempt->up, .high = high};
+    attempt->ticket.stream = &attempt->up;
+    attempt->ticket.high = high;
     enum fail at_deadline;
     attempt->deadline_us = timeout_of_try(&exchange->plan, loop->now_us, &at_deadline);
     attempt_moved(exchange);

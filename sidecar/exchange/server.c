@@ -141,6 +141,7 @@ void server_close(struct server *server)
     server->closed = true;
     server_decide_bytes(server);
     worker_weigh(server->worker, -(int32_t)server->weight);
+    worker_trim_soon(server->worker);
     /* Exchanges outlive their connection by a run at most: they end in this tick, and are freed
      * with it. */
     channel_lose_streams(&server->channel);

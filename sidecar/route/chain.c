@@ -129,10 +129,11 @@ const struct filter_chain *chain_find(const struct listener_config *listener,
 {
     uint64_t racing[LISTENER_CHAINS_MAX / 64];
     CHECK(listener->chain_count <= LISTENER_CHAINS_MAX);
-    memset(racing, 0xff, sizeof(racing));
+    size_t bytes = (listener->chain_count + 63) / 64 * sizeof(racing[0]); /* mostly one word */
+    memset(racing, 0xff, bytes);
     for (size_t level = 0; level < COUNT_OF(levels); level++) {
         uint64_t winners[LISTENER_CHAINS_MAX / 64];
-        memset(winners, 0, sizeof(winners));
+        memset(winners, 0, bytes);
         int best = NO_MATCH;
         for (uint32_t i = 0; i < listener->chain_count; i++) {
             if ((racing[i / 64] >> (i % 64) & 1) == 0) {
@@ -141,7 +142,7 @@ const struct filter_chain *chain_find(const struct listener_config *listener,
             int score = levels[level](&listener->chains[i].match, query);
             if (score > best) {
                 best = score;
-                memset(winners, 0, sizeof(winners));
+                memset(winners, 0, bytes);
             }
             if (score == best && score != NO_MATCH) {
                 winners[i / 64] |= UINT64_C(1) << (i % 64);
@@ -150,7 +151,7 @@ const struct filter_chain *chain_find(const struct listener_config *listener,
         if (best == NO_MATCH) {
             return listener->fallback;
         }
-        memcpy(racing, winners, sizeof(racing));
+        memcpy(racing, winners, bytes);
     }
     for (uint32_t i = 0; i < listener->chain_count; i++) {
         if ((racing[i / 64] >> (i % 64) & 1) != 0) {

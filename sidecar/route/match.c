@@ -262,6 +262,9 @@ bool match_route(struct matcher *matcher, const struct route_match *match,
         (match->grpc_only && !match_is_grpc(request)) || !match_fraction(&match->fraction, draw)) {
         return false;
     }
+    if (match->query_count == 0) {
+        return true;
+    }
     struct slice query = match_query_of(request);
     for (unsigned i = 0; i < match->query_count; i++) {
         if (!match_query(matcher, &match->queries[i], query)) {
