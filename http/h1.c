@@ -350,11 +350,10 @@ static NOINLINE enum codec_step read_trailers(struct h1 *h1, struct slice *in,
     }
     *in = slice_from(*in, used);
     set_recv(h1, RECV_ENDING);
-    if (message->headers.count == 0) {
+    if (!h1_head_trailers(message)) {
         return end_event(h1, ev);
     }
     message->version = MESSAGE_HTTP_1_1; /* nothing else is chunked */
-    h1_head_trailers(message);
     enum codec_step step = event(h1, ev, CODEC_EV_TRAILERS);
     ev->message = message;
     ev->end = true;

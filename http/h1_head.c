@@ -343,8 +343,9 @@ enum codec_bad h1_head_response(struct message *message, const struct h1_asked *
     return CODEC_BAD_NONE;
 }
 
-void h1_head_trailers(struct message *message)
+bool h1_head_trailers(struct message *message)
 {
+    bool any = false;
     for (unsigned i = 0; i < message->headers.count; i++) {
         struct header *field = &message->headers.field[i];
         bool ours = field->id == HEADER_GRPC_STATUS || field->id == HEADER_GRPC_MESSAGE ||
@@ -352,10 +353,13 @@ void h1_head_trailers(struct message *message)
                     field->id == HEADER_SERVER || field->id == HEADER_PROXY_STATUS;
         if (field->id != HEADER_OTHER) {
             field->dropped = !ours;
+            any = any || ours;
             continue;
         }
         bool digest = slice_eq_nocase(field->name, SLICE("content-digest"));
         bool grpc = slice_starts_nocase(field->name, SLICE("grpc-"));
         field->dropped = !digest && !grpc && !may_be_named(field->name);
+        any = any || !field->dropped;
     }
+    return any;
 }

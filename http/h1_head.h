@@ -32,5 +32,6 @@ enum codec_bad h1_head_request(struct message *message, struct span room,
 /* The same for a response; framing CLOSE is a body until the connection ends, or a tunnel. */
 enum codec_bad h1_head_response(struct message *message, const struct h1_asked *asked,
                                 struct h1_framing *framing) MUST_USE;
-/* Drops from a trailer section what may only stand in a head (RFC 9110 6.5.1). */
-void h1_head_trailers(struct message *message);
+/* Drops from a trailer section what may only stand in a head (RFC 9110 6.5.1). False: nothing is
+ * left of it. */
+bool h1_head_trailers(struct message *message) MUST_USE;

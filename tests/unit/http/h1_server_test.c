@@ -82,6 +82,17 @@ static void test_pipelined_requests_with_bodies(void **state)
                  "  X-Sum  : 1\nEND 2\nREFUSED 3\n  target\nfinished=1\n");
 }
 
+/* Trailers of which every field may only stand in a head are none: what goes up has none either. */
+static void test_a_trailer_section_of_head_fields_is_none(void **state)
+{
+    (void)state;
+    assert_trace("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                 "2\r\nde\r\n0\r\nHost: i\r\nContent-Length: 5\r\n\r\n",
+                 "HEAD 1\n  :method: PUT\n  :authority: h\n  :path: /\n  :protocol: \n"
+                 "  connect=0 expect=0 te=0\n  body=1 length=-1\nDATA 1 [de]\nEND 1\n"
+                 "finished=0\n");
+}
+
 static void test_http_1_0_closes_unless_asked(void **state)
 {
     (void)state;
@@ -511,6 +522,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_plain_request),
         cmocka_unit_test(test_pipelined_requests_with_bodies),
+        cmocka_unit_test(test_a_trailer_section_of_head_fields_is_none),
         cmocka_unit_test(test_http_1_0_closes_unless_asked),
         cmocka_unit_test(test_hop_fields_go_and_others_stay),
         cmocka_unit_test(test_what_is_refused),
