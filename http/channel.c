@@ -246,7 +246,7 @@ bool channel_finished(const struct channel *channel)
 void channel_begin(struct channel *channel)
 {
     channel->filled = false;
-    codec_tick(channel->codec, channel->loop->now_us / 1000);
+    codec_tick(channel->codec, channel->loop->now_us);
 }
 
 static bool readable(const struct channel *channel)

@@ -156,8 +156,8 @@ struct codec_ops {
     /* True when no stream is open and none can follow (Connection: close, GOAWAY, bad input):
      * close the connection once its output is flushed. */
     bool (*finished)(const struct codec *);
-    /* What time it is, in milliseconds of any clock that does not go back; null: no use for it. */
-    void (*tick)(struct codec *, uint64_t now_ms);
+    /* What time it is, in microseconds of any clock that does not go back; null: no use for it. */
+    void (*tick)(struct codec *, uint64_t now_us);
     void (*free)(struct codec *);
 };
 
@@ -205,10 +205,10 @@ static inline uint32_t codec_open(struct codec *codec)
 }
 
 /* Before reading, once a run: refills what a peer may do per second. */
-static inline void codec_tick(struct codec *codec, uint64_t now_ms)
+static inline void codec_tick(struct codec *codec, uint64_t now_us)
 {
     if (codec->ops->tick != NULL) {
-        codec->ops->tick(codec, now_ms);
+        codec->ops->tick(codec, now_us);
     }
 }
 

@@ -264,10 +264,12 @@ void h2_earn(struct h2 *h2, enum h2_budget budget, uint32_t gain)
     h2->budget[budget] = left < burst && burst - left > gain ? left + gain : burst;
 }
 
-void h2_tick(struct codec *codec, uint64_t now_ms)
+void h2_tick(struct codec *codec, uint64_t now_us)
 {
     struct h2 *h2 = h2_of(codec);
+    uint64_t now_ms = now_us / 1000;
     uint64_t passed = h2->ticked && now_ms > h2->tick_ms ? now_ms - h2->tick_ms : 0;
+    h2->now_us = now_us;
     if (h2->ticked && passed < 100) {
         return;
     }

@@ -79,7 +79,7 @@ struct codec *h2_new(struct h2_pool *pool, const struct h2_options *options) MUS
 
 /* What codec_tick calls: refills the budgets by the time since the last call; any clock that does
  * not go back. */
-void h2_tick(struct codec *codec, uint64_t now_ms);
+void h2_tick(struct codec *codec, uint64_t now_us);
 /* Memory pressure: no stream's window is grown beyond `bytes`, larger ones shrink as they are
  * consumed. At least the initial window. */
 void h2_limit_windows(struct codec *codec, uint32_t bytes);

@@ -103,6 +103,10 @@ struct h2 {
     uint32_t goaway_read;  /* the same of the peer's */
     uint32_t probe_stream; /* stream whose bytes are counted over a round trip; 0: none */
     uint32_t probe_bytes;
+    uint64_t now_us; /* as h2_tick said it last */
+    uint64_t probe_us;
+    uint64_t trip_us;      /* the shortest round trip of late; 0: none was measured */
+    uint64_t trip_seen_us; /* when it was */
     struct h2_data data;
     struct h2_block block;
 

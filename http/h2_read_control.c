@@ -4,6 +4,9 @@
 #include "http/h2_core.h"
 
 #define PROBE_BYTES 8
+/* A path may change: the shortest round trip is forgotten after so long. */
+#define TRIP_KEPT_US 60000000U
+
 static const uint8_t probe_mark[PROBE_BYTES] = {'r', 'o', 'u', 'n', 'd', 0, 0, 1};
 
 enum h2_next h2_read_rst(struct h2 *h2, const struct h2_frame *frame, struct slice payload,
@@ -128,6 +131,20 @@ enum h2_next h2_read_settings(struct h2 *h2, const struct h2_frame *frame, struc
     return H2_NEXT_FRAME;
 }
 
+/* Whether a round trip of late was as short as that path can be. A longer one was spent in queues,
+ * mostly behind this very stream's bytes: a larger window would only lengthen them for everybody.
+ */
+static bool trip_was_short(struct h2 *h2)
+{
+    uint64_t trip_us = h2->now_us - h2->probe_us;
+    bool old = h2->now_us - h2->trip_seen_us > TRIP_KEPT_US;
+    if (h2->trip_us == 0 || trip_us <= h2->trip_us || old) {
+        h2->trip_us = trip_us > 0 ? trip_us : 1;
+        h2->trip_seen_us = h2->now_us;
+    }
+    return trip_us <= 2 * h2->trip_us;
+}
+
 /* The answer to our own measuring. With half-window updates a stream needs twice what a round trip
  * carries, and twice again to have room to grow: up to there its window is what holds it back,
  * provided that its bytes were drained meanwhile. */
@@ -135,7 +152,7 @@ static void finish_probe(struct h2 *h2)
 {
     struct h2_stream *stream = h2_stream_find(h2, h2->probe_stream);
     h2->probe_stream = 0;
-    if (stream == NULL || stream->state == H2_STATE_HALF_REMOTE ||
+    if (!trip_was_short(h2) || stream == NULL || stream->state == H2_STATE_HALF_REMOTE ||
         h2->probe_bytes < stream->recv_target / 4 || stream->unconsumed > stream->recv_target / 2 ||
         stream->recv_target >= h2->window_max) {
         return;

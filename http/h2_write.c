@@ -265,6 +265,7 @@ static void consumed(struct h2 *h2, struct buf *out, struct h2_stream *stream, u
         stream->unconsumed <= stream->recv_target / 4) {
         h2->probe_stream = stream->id;
         h2->probe_bytes = 0;
+        h2->probe_us = h2->now_us;
         put(out, probe, sizeof probe);
     }
 }

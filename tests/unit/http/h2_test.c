@@ -344,6 +344,45 @@ static void a_large_body_flows(void **state)
     pair_free(&pair);
 }
 
+/* How many rounds of sending and receiving a body of 3 MB takes, where each takes so long. */
+static size_t rounds_of_body(const uint64_t *trips_us, unsigned count)
+{
+    struct pair *pair = pair_default();
+    struct message message = request("PUT", "/");
+    uint32_t id = codec_open(pair->client.codec);
+    send_head(&pair->client, id, &message, false);
+    struct buf body;
+    buf_init(&body, &pair->client.bufs);
+    uint8_t *bytes = mem_new(3000000);
+    buf_append(&body, slice_of(bytes, 3000000));
+    mem_free(bytes);
+    uint64_t now_us = 1000000;
+    size_t rounds = 0;
+    while (send_data(&pair->client, id, &body, true) == CODEC_FULL) {
+        codec_tick(pair->server.codec, now_us);
+        (void)h2_end_carry(&pair->client, &pair->server, 0);
+        (void)h2_end_carry(&pair->server, &pair->client, 0);
+        h2_end_clear(&pair->server);
+        now_us += trips_us[rounds < count ? rounds : count - 1];
+        rounds++;
+    }
+    pair_free(&pair);
+    return rounds;
+}
+
+/* A window grows while the path, not a queue, is what takes the time. */
+static void a_window_grows_with_the_round_trip_alone(void **state)
+{
+    (void)state;
+    const uint64_t far[] = {20000};
+    const uint64_t queued[] = {100, 100, 1000};
+    const uint64_t forgotten[] = {100, 100, 61000000, 1000};
+    size_t grown = rounds_of_body(far, COUNT_OF(far));
+    assert_true(grown < 20);
+    assert_true(rounds_of_body(queued, COUNT_OF(queued)) > 2 * grown);
+    assert_true(rounds_of_body(forgotten, COUNT_OF(forgotten)) < 20);
+}
+
 static void a_window_that_is_kept_stops_its_stream_only(void **state)
 {
     (void)state;
@@ -1099,7 +1138,7 @@ static void time_and_answers_refill(void **state)
     h2_end_init(&server, &options);
     begin(script);
     for (uint32_t i = 0; i < 5000; i++) {
-        codec_tick(server.codec, (uint64_t)i * 1000);
+        codec_tick(server.codec, (uint64_t)i * 1000000);
         for (int j = 0; j < 150; j++) {
             flood_ping(script, 0);
         }
@@ -1226,6 +1265,7 @@ int main(void)
         cmocka_unit_test(head_and_end_in_one),
         cmocka_unit_test(extended_connect_is_an_upgrade),
         cmocka_unit_test(a_large_body_flows),
+        cmocka_unit_test(a_window_grows_with_the_round_trip_alone),
         cmocka_unit_test(a_window_that_is_kept_stops_its_stream_only),
         cmocka_unit_test(streams_are_counted),
         cmocka_unit_test(going_away_in_two_steps),
