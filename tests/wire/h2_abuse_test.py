@@ -36,7 +36,8 @@ class Case(unittest.TestCase):
 
     def sidecar(self, app, *options, **manager):
         """In front of an origin; fields of the HTTP connection manager."""
-        to = cluster("app", app.port, http2=isinstance(app, http2.Origin))
+        to = cluster("app", app.port, http2=isinstance(app, http2.Origin),
+                     connect_timeout="30s")
         config, port = hop(to)
         chain = config["static_resources"]["listeners"][0]["filter_chains"][0]
         settings(chain["filters"][0]).update(manager)

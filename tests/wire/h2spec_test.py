@@ -52,7 +52,7 @@ class Spec(unittest.TestCase):
 
     def inbound(self, app_port, http2, codec="HTTP2"):
         """One sidecar: what it takes from others goes to its application."""
-        config, port = hop(cluster("app", app_port, http2=http2))
+        config, port = hop(cluster("app", app_port, http2=http2, connect_timeout="30s"))
         listener = config["static_resources"]["listeners"][0]
         listener["traffic_direction"] = "INBOUND"
         settings(listener["filter_chains"][0]["filters"][0])["codec_type"] = codec
@@ -63,11 +63,11 @@ class Spec(unittest.TestCase):
         """Two: the client's passes on to the application's, with mutual TLS."""
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
         certs.make(folder)
-        config, port = hop(cluster("app", app_port, http2=http2),
+        config, port = hop(cluster("app", app_port, http2=http2, connect_timeout="30s"),
                            transport_socket=bootstrap.downstream_tls(folder, ALPN))
         config["static_resources"]["listeners"][0]["traffic_direction"] = "INBOUND"
         self.stack.enter_context(Sidecar(config, port))
-        config, port = hop(cluster("pod", port, http2=True,
+        config, port = hop(cluster("pod", port, http2=True, connect_timeout="30s",
                                    transport_socket=bootstrap.upstream_tls(folder, ALPN)))
         listener = config["static_resources"]["listeners"][0]
         listener["traffic_direction"] = "OUTBOUND"

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import tempfile
 import threading
+import time
 import unittest
 
 import websockets
@@ -13,6 +14,7 @@ import websockets
 from support import http1, http2, origin
 from support.static import Sidecar, bootstrap, certs, cluster, hop, settings
 
+PATIENT = {"connect_timeout": "30s"}  # the machine may be busy
 HOPS = ("pillion-h2", "istio-h2", "istio-http/1.1")
 DOWNSTREAM = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
     "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -38,27 +40,28 @@ class Path(unittest.TestCase):
         self.stack = contextlib.ExitStack()
         self.addCleanup(self.stack.close)
 
-    def path(self, app_port, alpn="pillion-h2", **app):
-        """The port of the caller's sidecar, in front of the application's."""
-        config, port = hop(cluster("app", app_port, **app),
+    def path(self, app_port, alpn="pillion-h2", manager=None, options=(), **app):
+        """The port of the caller's sidecar, in front of the application's; `manager`: fields of both
+        HTTP connection managers."""
+        config, port = hop(cluster("app", app_port, **PATIENT, **app),
                            transport_socket=bootstrap.downstream_tls(self.folder.name, [alpn]))
         listener = config["static_resources"]["listeners"][0]
         listener["traffic_direction"] = "INBOUND"
-        self._allow_websocket(listener)
-        self.stack.enter_context(Sidecar(config, port))
-        to = cluster("pod", port, http2=alpn.endswith("h2"),
+        self._manage(listener, manager)
+        self.stack.enter_context(Sidecar(config, port, *options))
+        to = cluster("pod", port, http2=alpn.endswith("h2"), **PATIENT,
                      transport_socket=bootstrap.upstream_tls(self.folder.name, [alpn]))
         config, port = hop(to)
         listener = config["static_resources"]["listeners"][0]
         listener["traffic_direction"] = "OUTBOUND"
-        self._allow_websocket(listener)
-        self.caller = self.stack.enter_context(Sidecar(config, port))
+        self._manage(listener, manager)
+        self.caller = self.stack.enter_context(Sidecar(config, port, *options))
         return port
 
     @staticmethod
-    def _allow_websocket(listener):
-        manager = settings(listener["filter_chains"][0]["filters"][0])
-        manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
+    def _manage(listener, fields):
+        settings(listener["filter_chains"][0]["filters"][0]).update(
+            {"upgrade_configs": [{"upgrade_type": "websocket"}], **(fields or {})})
 
     def origin(self, protocol, **how):
         made = http2.Origin(**how) if protocol == "h2" else origin.Origin(**how)
@@ -139,6 +142,41 @@ class Bodies(Path):
             answer = client.request("GET", "/cut")
             self.assertEqual((answer.status, answer.ended), (200, False))
             self.assertIsNotNone(answer.reset)
+
+
+class Silence(Path):
+    """Every limit on silence is far shorter than the silence: what an hour is to the defaults."""
+    LIMIT_S = 0.2
+    LIMITS = {"stream_idle_timeout": f"{LIMIT_S}s",
+              "common_http_protocol_options": {"idle_timeout": f"{LIMIT_S}s"}}
+
+    def _ask(self, path, how_long, *fields):
+        """A server that is silent for so long, says its head, is silent again, and ends."""
+        def watch(link, stream):
+            for act in (lambda: link.answer(stream.number),
+                        lambda: link.send(stream.number, b"news"),
+                        lambda: link.trailers(stream.number, [("grpc-status", "0")])):
+                done = time.monotonic() + how_long
+                link.sock.settimeout(0.02)
+                while time.monotonic() < done:
+                    with contextlib.suppress(TimeoutError):
+                        link.read_once()  # it answers PINGs meanwhile
+                link.sock.settimeout(20)
+                act()
+
+        server = self.origin("h2", handler=watch, at_head=True)
+        port = self.path(server.port, http2=True, manager=self.LIMITS, options=("--ping", "100ms"))
+        with http2.Client(port) as client:
+            return client.request("POST", path, body=b"", fields=fields)
+
+    def test_a_watch_lives_through_it(self):
+        answer = self._ask("/watch", 10 * self.LIMIT_S, ("content-type", "application/grpc"),
+                           ("te", "trailers"))
+        self.assertEqual((answer.status, answer.data, answer.trailers),
+                         (200, b"news", [("grpc-status", "0")]))
+
+    def test_a_request_that_is_no_watch_does_not(self):
+        self.assertEqual(self._ask("/", 50 * self.LIMIT_S).status, 504)
 
 
 class Trailers(Path):
