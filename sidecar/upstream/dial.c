@@ -26,15 +26,20 @@ static enum fail fail_of(enum net_error error)
     return FAIL_CONNECT_RESET;
 }
 
-/* Among sidecars everything is a stream of HTTP/2, whatever the application speaks. */
-static bool offers_h2(const struct tls_config *tls)
+static bool offers(const struct tls_config *tls, enum alpn_codec codec)
 {
     for (unsigned i = 0; i < tls->alpn_count; i++) {
-        if (alpn_codec_of(tls->alpn[i]) == ALPN_HTTP2) {
+        if (alpn_codec_of(tls->alpn[i]) == codec) {
             return true;
         }
     }
     return false;
+}
+
+/* Among sidecars everything is a stream of HTTP/2, whatever the application speaks. */
+static bool offers_h2(const struct tls_config *tls)
+{
+    return offers(tls, ALPN_HTTP2);
 }
 
 void dial_watch_peer(struct net_conn *net)
@@ -73,14 +78,25 @@ struct conn *dial_start(struct worker *worker, struct endpoint *endpoint, enum f
     return worker->keys.provider->client(&net, &how);
 }
 
-enum dial_step dial_drive(struct conn *conn, enum pool_protocol protocol, enum fail *fail,
-                          struct error *err)
+/* HTTP/1 may come of it where that was offered too, also from a peer that knows no ALPN. */
+static bool agree(const struct conn *conn, const struct endpoint *endpoint,
+                  enum pool_protocol *protocol)
+{
+    if (*protocol != POOL_HTTP2 || !conn->ops->tls ||
+        alpn_codec_of(conn_alpn(conn)) == ALPN_HTTP2) {
+        return true;
+    }
+    *protocol = POOL_HTTP1;
+    return endpoint->tls != NULL && offers(endpoint->tls, ALPN_HTTP1);
+}
+
+enum dial_step dial_drive(struct conn *conn, const struct endpoint *endpoint,
+                          enum pool_protocol *protocol, enum fail *fail, struct error *err)
 {
     bool connecting = conn->net->connecting;
     switch (conn_handshake(conn, err)) {
     case IO_OK:
-        if (protocol == POOL_HTTP2 && conn->ops->tls &&
-            alpn_codec_of(conn_alpn(conn)) != ALPN_HTTP2) {
+        if (!agree(conn, endpoint, protocol)) {
             *fail = FAIL_TLS;
             (void)error_set(err, "the peer did not agree on HTTP/2 (ALPN)");
             return DIAL_FAILED;
@@ -109,7 +125,7 @@ struct codec *dial_mux_codec(struct worker *worker, const struct conn *conn)
 enum pool_protocol dial_protocol(const struct endpoint *endpoint, const struct message *request)
 {
     if (endpoint->tls != NULL && offers_h2(endpoint->tls)) {
-        return POOL_HTTP2;
+        return endpoint->chose_http1 ? POOL_HTTP1 : POOL_HTTP2;
     }
     if (request->connect) {
         return POOL_RAW;

@@ -16,8 +16,10 @@ enum dial_step { DIAL_WAIT, DIAL_READY, DIAL_FAILED };
 
 /* Begins to connect. Null with *fail. */
 struct conn *dial_start(struct worker *worker, struct endpoint *endpoint, enum fail *fail) MUST_USE;
-/* On readiness. FAILED: *fail, and the reason for people in *err. */
-enum dial_step dial_drive(struct conn *conn, enum pool_protocol protocol, enum fail *fail,
+/* On readiness. READY: *protocol is what the handshake made of it. FAILED: *fail, and the reason
+ * for people in *err. */
+enum dial_step dial_drive(struct conn *conn, const struct endpoint *endpoint,
+                          enum pool_protocol *protocol, enum fail *fail,
                           struct error *err) MUST_USE;
 /* The HTTP/2 client codec for what the connection agreed on: frames of pillion-h2, or plain h2. */
 struct codec *dial_mux_codec(struct worker *worker, const struct conn *conn) MUST_USE;

@@ -27,6 +27,7 @@ struct endpoint {
     int64_t credit;       /* of the weighted round robin */
     bool listed;          /* the cluster still has it; else it only drains */
     bool peer_shy;        /* its sidecar drains, or is short of memory: others are preferred */
+    bool chose_http1;     /* by ALPN, where HTTP/2 was offered as well */
     bool peer_overloaded; /* what failed there is not tried again for any policy's sake */
     struct task peer_task;
     struct timer peer_timer; /* a word that is not repeated is forgotten then */

@@ -478,6 +478,27 @@ static void retire_old(struct pool *pool)
     }
 }
 
+/* The handshake made HTTP/1 of it: who waits for HTTP/2 here waits for a connection of that kind.
+ */
+static void become_http1(struct pool_conn *at)
+{
+    struct pool *pool = at->pool;
+    CHECK(at->protocol == POOL_HTTP2);
+    pool->endpoint->chose_http1 = true;
+    pool->connecting_count[POOL_HTTP2]--;
+    pool->mux_count--;
+    at->protocol = POOL_HTTP1;
+    pool->connecting_count[POOL_HTTP1]++;
+    while (!list_empty(&pool->queue[POOL_HTTP2])) {
+        struct ticket *ticket = LIST_ITEM(pool->queue[POOL_HTTP2].next, struct ticket, link);
+        list_remove(&ticket->link);
+        list_append(&pool->queue[POOL_HTTP1], &ticket->link);
+        ticket->protocol = POOL_HTTP1;
+        pool->waiting_count[POOL_HTTP2]--;
+        pool->waiting_count[POOL_HTTP1]++;
+    }
+}
+
 static void run_connecting(struct pool_conn *at)
 {
     struct worker *worker = at->pool->worker;
@@ -487,7 +508,8 @@ static void run_connecting(struct pool_conn *at)
         connect_failed(at, FAIL_CONNECT_TIMEOUT, "connect timeout");
         return;
     }
-    switch (dial_drive(at->conn, at->protocol, &fail, &err)) {
+    enum pool_protocol agreed = at->protocol;
+    switch (dial_drive(at->conn, at->pool->endpoint, &agreed, &fail, &err)) {
     case DIAL_WAIT:
         return;
     case DIAL_FAILED:
@@ -496,6 +518,10 @@ static void run_connecting(struct pool_conn *at)
         return;
     case DIAL_READY:
         break;
+    }
+    bool turned = agreed != at->protocol;
+    if (turned) {
+        become_http1(at);
     }
     struct codec *codec = make_codec(at);
     channel_init(&at->channel, worker->loop, &at->conn, &codec, &at->task);
@@ -510,7 +536,11 @@ static void run_connecting(struct pool_conn *at)
         retire_old(at->pool);
     }
     move_to(at, &at->pool->busy);
+    struct pool *pool = at->pool;
     rest(at);
+    for (uint32_t n = pool->waiting_count[POOL_HTTP1]; turned && n > 0; n--) {
+        replace_lost(pool); /* each who waits needs one */
+    }
 }
 
 static void take_note(struct pool_conn *at, const struct codec_event *ev)

@@ -129,6 +129,17 @@ class Link:
         self.h2.send_headers(number, fields, end_stream=True)
         self.flush()
 
+    def request(self, method="GET", path="/", fields=(), body=None, authority="app", trailers=()):
+        """A whole request; its Stream once the answer is over."""
+        number = self.head([(":method", method), (":scheme", "http"), (":path", path),
+                            (":authority", authority), *fields], end=body is None and not trailers)
+        if body is not None:
+            self.send(number, body, end=not trailers)
+        if trailers:
+            self.trailers(number, list(trailers))
+        self.until(lambda: self.streams[number].over)
+        return self.streams[number]
+
     def reset(self, number, code=8):
         self.h2.reset_stream(number, code)
         self.flush()
@@ -148,17 +159,6 @@ class Client(Link):
     def __init__(self, port, timeout_s=20.0, settings=None):
         super().__init__(socket.create_connection((net.LOOPBACK, port), timeout_s), True, settings,
                          timeout_s)
-
-    def request(self, method="GET", path="/", fields=(), body=None, authority="app", trailers=()):
-        """A whole request; its Stream once the answer is over."""
-        number = self.head([(":method", method), (":scheme", "http"), (":path", path),
-                            (":authority", authority), *fields], end=body is None and not trailers)
-        if body is not None:
-            self.send(number, body, end=not trailers)
-        if trailers:
-            self.trailers(number, list(trailers))
-        self.until(lambda: self.streams[number].over)
-        return self.streams[number]
 
 
 def answer_all(link, request):
@@ -180,7 +180,16 @@ class Origin(net.Peer):
         super().__init__(self._serve_one, port=port)
 
     def _serve_one(self, sock, _):
-        link = Link(sock, False, self.settings)
+        self._serve_link(Link(sock, False, self.settings))
+
+    @classmethod
+    def serve(cls, sock, handler=answer_all):
+        """One connection that came otherwise, over TLS perhaps."""
+        made = cls.__new__(cls)
+        made.handler, made.at_head, made.requests = handler, False, []
+        made._serve_link(Link(sock, False))
+
+    def _serve_link(self, link):
         handled = set()
         with contextlib.suppress(EOFError, ConnectionError, TimeoutError):
             while True:

@@ -469,8 +469,8 @@ class Life(Case):
 
         def script(connection):
             while True:
-                connection.request()
-                gate.wait(60)
+                if connection.request().target != "/free":
+                    gate.wait(60)
                 connection.send(origin.OK)
 
         return gate, self.origin(script)
@@ -502,12 +502,13 @@ class Life(Case):
         net.wait_for(lambda: app.requests, 20, "the request")
         sidecar.send_signal(signal.SIGTERM)
         holder.until(lambda kind, *_: kind == GOAWAY)
-        gate.set()
         raw = self.raw(sidecar)
-        raw.send(raw.head(1))
+        raw.send(raw.head(1, (*GET[:2], (":path", "/free"), GET[3])))
         self.assertEqual(raw.status(1), 200)
         raw.to_end()
         self.assertEqual(raw.goaway(), NO_ERROR)
+        gate.set()
+        self.assertEqual(sidecar.wait(), 0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ them: bodies, trailers, upgrades, and how names are spelled."""
 import asyncio
 import contextlib
 import itertools
+import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -11,7 +13,7 @@ import unittest
 
 import websockets
 
-from support import http1, http2, origin
+from support import http1, http2, net, origin
 from support.static import Sidecar, bootstrap, certs, cluster, hop, settings
 
 PATIENT = {"connect_timeout": "30s"}  # the machine may be busy
@@ -142,6 +144,78 @@ class Bodies(Path):
             answer = client.request("GET", "/cut")
             self.assertEqual((answer.status, answer.ended), (200, False))
             self.assertIsNotNone(answer.reset)
+
+
+class Alpn(Path):
+    """TLS that ends at the sidecar, and TLS that it opens to a server outside the mesh."""
+
+    def _server(self, *names):
+        """Speaks what ALPN chose of these, HTTP/1 without any."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{self.folder.name}/server.pem", f"{self.folder.name}/server.key")
+        if names:
+            context.set_alpn_protocols(list(names))
+        chosen = []
+
+        def serve(sock, index):
+            try:
+                sock = context.wrap_socket(sock, server_side=True)
+            except (OSError, ssl.SSLError):
+                return  # somebody looked whether the port is open
+            chosen.append(sock.selected_alpn_protocol())
+            if chosen[-1] == "h2":
+                http2.Origin.serve(sock)
+            else:
+                with contextlib.suppress(EOFError, OSError):
+                    echo(origin.Connection(sock, index))
+
+        peer = self.stack.enter_context(contextlib.closing(net.Peer(serve)))
+        return peer.port, chosen
+
+    def _client(self, port, *names):
+        context = ssl.create_default_context(cafile=f"{self.folder.name}/ca.pem")
+        context.check_hostname = False
+        context.load_cert_chain(f"{self.folder.name}/client.pem", f"{self.folder.name}/client.key")
+        if names:
+            context.set_alpn_protocols(list(names))
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", port), 20),
+                                   server_hostname=certs.SERVER_NAME)
+
+    def _ask(self, port, *names):
+        with self._client(port, *names) as sock:
+            chosen = sock.selected_alpn_protocol()
+            if chosen == "h2":
+                answer = http2.Link(sock, True).request("POST", body=b"abc")
+                return chosen, answer.status, answer.data
+            answer = http1.Client(0, sock=sock, timeout_s=20).request("POST", body=b"abc")
+            return chosen, answer.status, answer.body
+
+    def test_a_client_chooses(self):
+        app = self.origin("h1", script=echo)
+        config, port = hop(cluster("app", app.port, **PATIENT), transport_socket=bootstrap.downstream_tls(
+            self.folder.name, ["h2", "http/1.1"]))
+        self.stack.enter_context(Sidecar(config, port))
+        for names, chosen in ((("h2", "http/1.1"), "h2"), (("http/1.1",), "http/1.1"), ((), None)):
+            with self.subTest(offered=names):
+                self.assertEqual(self._ask(port, *names), (chosen, 200, b"abc"))
+
+    def test_a_server_chooses(self):
+        for names, chosen in ((("h2", "http/1.1"), "h2"), (("http/1.1",), "http/1.1"), ((), None)):
+            with self.subTest(offered=names):
+                server, chose = self._server(*names)
+                to = cluster("app", server, http2=True, **PATIENT, transport_socket=bootstrap.upstream_tls(
+                    self.folder.name, ["h2", "http/1.1"]))
+                config, port = hop(to)
+                self.stack.enter_context(Sidecar(config, port))
+                answers = []
+                threads = [threading.Thread(target=lambda p=p: answers.append(call(port, p, b"x")))
+                           for p in ("h1", "h2") * 4]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(60)
+                self.assertEqual(answers, [(200, b"x")] * 8)
+                self.assertEqual(set(chose), {chosen})
 
 
 class Silence(Path):
