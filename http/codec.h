@@ -153,6 +153,10 @@ struct codec_ops {
     uint32_t (*open)(struct codec *);
     /* Body bytes that the stream may write now (HTTP/1: UINT32_MAX). */
     uint32_t (*window)(const struct codec *, uint32_t stream);
+    /* Server side of HTTP/1: gives up the head that is being read, for which there is no more time,
+     * and all that follows it; the number of the stream on which that is answered, or 0 where no
+     * head is awaited. Null: a head that is late holds up nobody but its stream. */
+    uint32_t (*give_up_head)(struct codec *);
     /* True when no stream is open and none can follow (Connection: close, GOAWAY, bad input):
      * close the connection once its output is flushed. */
     bool (*finished)(const struct codec *);
@@ -202,6 +206,11 @@ static inline void codec_write_owed(struct codec *codec, struct buf *out)
 static inline uint32_t codec_open(struct codec *codec)
 {
     return codec->ops->open(codec);
+}
+
+static inline uint32_t codec_give_up_head(struct codec *codec)
+{
+    return codec->ops->give_up_head != NULL ? codec->ops->give_up_head(codec) : 0;
 }
 
 /* Before reading, once a run: refills what a peer may do per second. */

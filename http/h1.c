@@ -826,6 +826,17 @@ static uint32_t server_open(struct codec *codec)
     return 0;
 }
 
+static uint32_t server_give_up_head(struct codec *codec)
+{
+    struct h1 *h1 = h1_of(codec);
+    if (h1->recv != RECV_HEAD) {
+        return 0;
+    }
+    server_begin(h1);
+    lose(h1);
+    return h1->stream;
+}
+
 static uint32_t client_open(struct codec *codec)
 {
     struct h1 *h1 = h1_of(codec);
@@ -879,6 +890,7 @@ struct codec *h1_server_new(const struct h1_limits *limits, struct h1_scratch *s
         .write = h1_write,
         .open = server_open,
         .window = h1_window,
+        .give_up_head = server_give_up_head,
         .finished = h1_finished,
         .free = h1_free,
     };

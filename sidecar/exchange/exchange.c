@@ -928,14 +928,24 @@ void exchange_begin(struct server *server, const struct codec_event *ev)
     start(x, ev->stream);
 }
 
-void exchange_begin_refused(struct server *server, uint32_t stream, enum codec_bad bad)
+static void begin_failed(struct server *server, uint32_t stream, enum fail fail, enum codec_bad bad)
 {
     struct exchange *x = new_exchange(server, 0);
     x->request = (struct message){.kind = MESSAGE_REQUEST, .version = MESSAGE_HTTP_1_1};
     x->bad = (uint8_t)bad;
-    x->fail = FAIL_REQUEST_BAD;
+    x->fail = fail;
     start(x, stream);
     fail_exchange(x);
+}
+
+void exchange_begin_refused(struct server *server, uint32_t stream, enum codec_bad bad)
+{
+    begin_failed(server, stream, FAIL_REQUEST_BAD, bad);
+}
+
+void exchange_begin_late(struct server *server, uint32_t stream)
+{
+    begin_failed(server, stream, FAIL_REQUEST_STALLED, CODEC_BAD_NONE);
 }
 
 void exchange_begin_opaque(struct server *server)

@@ -110,6 +110,8 @@ void exchange_begin(struct server *server, const struct codec_event *ev);
 /* The same for a head that the codec refused: it is answered with the status of `bad`, and
  * reported. */
 void exchange_begin_refused(struct server *server, uint32_t stream, enum codec_bad bad);
+/* For a head whose time is over: 408. */
+void exchange_begin_late(struct server *server, uint32_t stream);
 /* Begins an opaque one on a raw downstream; its request is made up. */
 void exchange_begin_opaque(struct server *server);
 

@@ -318,6 +318,22 @@ static void run_linger(struct server *server)
     }
 }
 
+/* A head of HTTP/1 that began and did not end in time: its client is told so. False: there is none,
+ * or no way to answer it. */
+static bool answer_late_head(struct server *server)
+{
+    uint32_t stream = 0;
+    if (server->time.head_at_us != 0) {
+        stream = codec_give_up_head(server->channel.codec);
+    }
+    if (stream == 0) {
+        return false;
+    }
+    server->closing = true;
+    exchange_begin_late(server, stream);
+    return true;
+}
+
 /* False: the connection is over. */
 static bool take_time(struct server *server)
 {
@@ -338,7 +354,7 @@ static bool take_time(struct server *server)
         stats_count(server->worker->stats, STAT_SILENT_PEERS, 1);
         return false;
     case SERVER_DUE_END:
-        return false;
+        return answer_late_head(server);
     }
     return false;
 }

@@ -17,7 +17,7 @@ struct server;
 /* X(value, meaning) */
 #define SERVER_DUES(X)                                                                             \
     X(NOTHING, "all in good time")                                                                 \
-    X(END, "it has been idle for too long, or does not finish a head")                             \
+    X(END, "it has been idle for too long, or does not finish a head (HTTP/1: 408)")               \
     X(SETTINGS, "HTTP/2: its SETTINGS did not come (RFC 9113 3.4)")                                \
     X(SILENT, "HTTP/2: streams are open and PINGs unanswered: it is gone")                         \
     X(OLD, "it has lived for as long as it may: no new request")                                   \

@@ -742,8 +742,21 @@ class Limits(Hop):
                 client.send(b"X")
                 time.sleep(0.01)
         client.sock.settimeout(5)
+        answer = client.answer()
+        self.assertEqual(answer.status, 408)
+        self.assertIn("http_request_error", answer.get("Proxy-Status"))
+        self.assertEqual(answer.get("Connection"), "close")
         self.assertTrue(client.at_end())
         self.assertEqual(self.origin.requests, [])
+
+    def test_the_next_head_on_a_connection_does_not_end(self):
+        client = self.client()
+        self.assertEqual(client.request().status, 200)
+        client.send(b"GET /again HTTP/1.1\r\nHo")
+        client.sock.settimeout(5)
+        self.assertEqual(client.answer().status, 408)
+        self.assertTrue(client.at_end())
+        self.assertEqual(len(self.origin.requests), 1)
 
     def test_an_idle_connection_is_closed(self):
         for requests in (0, 1):

@@ -482,6 +482,27 @@ static void test_goaway_makes_the_next_answer_the_last(void **state)
     relay_fini(&relay);
 }
 
+/* Whoever counts the time says that it is over; the codec has a stream for the answer, once. */
+static void test_a_late_head_can_be_answered(void **state)
+{
+    (void)state;
+    struct relay relay;
+    relay_init(&relay);
+    relay_run(&relay, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /late HTTP/1.1\r\nHo"), NULL,
+              NULL);
+    assert_int_equal(relay.requests, 1);
+    assert_int_equal(codec_give_up_head(relay.server), 2);
+    assert_int_equal(codec_give_up_head(relay.server), 0);
+    assert_false(codec_finished(relay.server)); /* it owes the answer */
+    relay_answer(&relay, 2, 408);
+    assert_true(codec_finished(relay.server));
+    struct slice rest = SLICE("st: h\r\n\r\n");
+    struct codec_event ev;
+    assert_int_equal(codec_read(relay.server, &rest, &ev), CODEC_MORE);
+    assert_int_equal(rest.len, 0);
+    relay_fini(&relay);
+}
+
 /* Request after request over one server and one client codec. */
 static void test_a_steady_request_allocates_nothing(void **state)
 {
@@ -536,6 +557,7 @@ int main(void)
         cmocka_unit_test(test_a_wrong_length_ends_the_connection),
         cmocka_unit_test(test_titles_for_names_from_http2),
         cmocka_unit_test(test_goaway_makes_the_next_answer_the_last),
+        cmocka_unit_test(test_a_late_head_can_be_answered),
         cmocka_unit_test(test_a_steady_request_allocates_nothing),
         cmocka_unit_test(test_a_body_that_was_not_called_for_closes),
     };
