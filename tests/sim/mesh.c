@@ -26,7 +26,7 @@
 #define OTHER_ID        "spiffe://cluster.local/ns/default/sa/second"
 
 /* Whom a client calls. */
-enum target { TARGET_SERVICE, TARGET_LOST, TARGET_OUTSIDE };
+enum target { TARGET_SERVICE, TARGET_BYTES, TARGET_LOST, TARGET_OUTSIDE };
 
 struct mesh {
     struct world world;
@@ -38,7 +38,9 @@ struct mesh {
     struct pod *client_pod;
     struct node client_node;
     struct node server_nodes[MESH_SERVERS_MAX];
+    struct mesh_objects objects;
     struct app apps[MESH_SERVERS_MAX];
+    struct app echoes[MESH_SERVERS_MAX];
     struct client clients[MESH_CLIENTS_MAX];
     enum target targets[MESH_CLIENTS_MAX];
     unsigned client_count;
@@ -50,7 +52,7 @@ struct mesh {
     uint64_t round_us;   /* its load began */
     uint64_t round_from; /* rows of it come behind */
     unsigned acts_done;
-    uint64_t changed_us; /* the later weights were written; 0: not yet */
+    uint64_t changed_us; /* the weights or endpoints were written anew; 0: not yet */
     uint64_t acked_us;   /* and were acknowledged by all */
     uint64_t acked_rows; /* rows begun until then */
     uint64_t killed_us;
@@ -173,6 +175,15 @@ static void make_server(struct mesh *mesh, unsigned index)
     node_init(&mesh->server_nodes[index], &options);
     at.port = 8000;
     app_init(&mesh->apps[index], host, &mesh->ledger, &at, index, &mesh->plan.mix);
+    const struct app_mix echo = {.echo = true};
+    at.port = 9000;
+    app_init(&mesh->echoes[index], host, &mesh->ledger, &at, MESH_SERVERS_MAX + index, &echo);
+}
+
+/* What people have written goes into force. */
+static void write_objects(struct mesh *mesh)
+{
+    control_apply(mesh->control, mesh_policy(&mesh->arena, &mesh->plan, &mesh->objects));
 }
 
 static void set_up(struct mesh *mesh, const struct mesh_start *start, struct rng *rng)
@@ -205,7 +216,8 @@ static void set_up(struct mesh *mesh, const struct mesh_start *start, struct rng
                                       .ttl_s = mesh->plan.ttl_s,
                                       .block_unknown = mesh->plan.block_unknown};
     mesh->control = control_new(&options);
-    control_apply(mesh->control, mesh_policy(&mesh->arena, &mesh->plan, mesh->plan.weight, true));
+    mesh->objects.weight = mesh->plan.weight;
+    write_objects(mesh);
     control_start(mesh->control);
     make_client_node(mesh);
     for (unsigned i = 0; i < mesh->plan.servers; i++) {
@@ -271,19 +283,10 @@ static bool is_forgotten(const struct mesh *mesh)
 
 static void restart_control(struct mesh *mesh)
 {
-    const struct mesh_plan *plan = &mesh->plan;
-    const unsigned *weight = mesh->changed_us != 0 ? plan->weight_later : plan->weight;
-    if (plan->forget) {
-        control_apply(mesh->control, mesh_policy(&mesh->arena, plan, weight, true));
+    if (mesh->plan.forget) {
+        write_objects(mesh);
     }
     control_start(mesh->control);
-}
-
-static void change_weights(struct mesh *mesh)
-{
-    mesh->changed_us = mesh->world.now_us;
-    control_apply(mesh->control,
-                  mesh_policy(&mesh->arena, &mesh->plan, mesh->plan.weight_later, true));
 }
 
 static void act(struct mesh *mesh, enum mesh_act what)
@@ -306,7 +309,14 @@ static void act(struct mesh *mesh, enum mesh_act what)
         restart_control(mesh);
         break;
     case MESH_CHANGE:
-        change_weights(mesh);
+        mesh->changed_us = mesh->world.now_us;
+        mesh->objects.weight = mesh->plan.weight_later;
+        write_objects(mesh);
+        break;
+    case MESH_LEAVE:
+        mesh->changed_us = mesh->world.now_us;
+        mesh->objects.left = true;
+        write_objects(mesh);
         break;
     case MESH_SPOIL:
         control_spoil(mesh->control);
@@ -325,12 +335,9 @@ static void act(struct mesh *mesh, enum mesh_act what)
         mesh->control_pod->silent = false;
         break;
     case MESH_REMOVE:
-        control_apply(mesh->control,
-                      mesh_policy(&mesh->arena, &mesh->plan, mesh->plan.weight, false));
-        break;
     case MESH_RESTORE:
-        control_apply(mesh->control,
-                      mesh_policy(&mesh->arena, &mesh->plan, mesh->plan.weight, true));
+        mesh->objects.removed = what == MESH_REMOVE;
+        write_objects(mesh);
         break;
     case MESH_ACT_COUNT:
         CHECK(false);
@@ -358,6 +365,7 @@ static void make_clients(struct mesh *mesh)
             unsigned number = mesh->client_count++;
             CHECK(number < MESH_CLIENTS_MAX);
             mesh->targets[number] = kinds[k].target;
+            first.opaque = kinds[k].target == TARGET_BYTES;
             client_init(&mesh->clients[number], number, mesh->client_host, &mesh->ledger,
                         &kinds[k].to, kinds[k].authority, &first);
         }
@@ -446,10 +454,29 @@ static void check_killed(struct mesh *mesh, uint64_t number, const struct ledger
     }
 }
 
+/* Bytes that all came back are LEDGER_LOCAL. A connection that began with others' is theirs: it
+ * ends with its server. */
+static void check_bytes(struct mesh *mesh, const struct mesh_round *round, uint64_t number,
+                        const struct ledger_row *row)
+{
+    bool silent = round->expect == MESH_SILENT;
+    bool killed = round->expect == MESH_KILLED && mesh->killed_us != 0 &&
+                  row->begun_us < mesh->killed_us + RECOVERY_US;
+    bool whole = row->end == LEDGER_LOCAL;
+    if (silent ? whole && row->body_len > 0 : !whole && !killed) {
+        world_fail(&mesh->world, "the bytes of %" PRIu64 ": end %u", number, row->end);
+    } else if (silent && row->ended_us - row->begun_us > DEMAND_US + DEMAND_SLACK_US) {
+        world_fail(&mesh->world, "the bytes of %" PRIu64 " waited too long for control", number);
+    }
+}
+
 static void check_row(struct mesh *mesh, const struct mesh_round *round, uint64_t number)
 {
     const struct ledger_row *row = &mesh->ledger.rows[number - 1];
     switch (mesh->targets[row->client]) {
+    case TARGET_BYTES:
+        check_bytes(mesh, round, number, row);
+        return;
     case TARGET_LOST:
         check_refused(mesh, number, row, 503);
         return;
@@ -519,7 +546,21 @@ static void check_all_weights(struct mesh *mesh)
         return;
     }
     check_weights(mesh, 0, mesh->changed_us, mesh->plan.weight);
-    check_weights(mesh, mesh->acked_rows, UINT64_MAX, mesh->plan.weight_later);
+    check_weights(mesh, mesh->acked_rows, UINT64_MAX, mesh->objects.weight);
+}
+
+/* Whoever began after all knew that the first server has left never came to it. */
+static void check_left(struct mesh *mesh)
+{
+    for (uint64_t i = mesh->acked_rows; i < mesh->ledger.count; i++) {
+        const struct ledger_row *row = &mesh->ledger.rows[i];
+        for (unsigned k = 0; k < row->heads; k++) {
+            if (row->tries[k].app == 0) {
+                world_fail(&mesh->world, "request %" PRIu64 " came to a server that has left",
+                           i + 1);
+            }
+        }
+    }
 }
 
 /* Refused, and named at both ends. */
@@ -566,6 +607,9 @@ static void check_plan(struct mesh *mesh, const struct sim_log *log)
     if (plan->exact_weights) {
         check_all_weights(mesh);
     }
+    if (mesh->objects.left) {
+        check_left(mesh);
+    }
     if (plan->intruder != MESH_NOBODY) {
         check_intruder(mesh, log);
     }
@@ -574,6 +618,21 @@ static void check_plan(struct mesh *mesh, const struct sim_log *log)
     }
     for (unsigned i = 0; i < plan->servers && plan->must_renew; i++) {
         check_renewed(mesh, &mesh->server_nodes[i]);
+    }
+}
+
+/* However many connections and workers ask for a destination, the sidecar does once. */
+static void check_subscriptions(struct mesh *mesh)
+{
+    const struct mesh_plan *plan = &mesh->plan;
+    const unsigned kinds[] = {plan->clients, plan->bytes, plan->lost, plan->outside};
+    unsigned called = 0;
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        called += kinds[i] > 0;
+    }
+    unsigned held = control_destinations(mesh->control);
+    if (held > called) {
+        world_fail(&mesh->world, "%u destinations are subscribed to, %u were called", held, called);
     }
 }
 
@@ -606,6 +665,7 @@ static void run_round(struct mesh *mesh, const struct mesh_round *round)
     for (uint64_t i = from; i < mesh->ledger.count && mesh->world.failures == 0; i++) {
         check_row(mesh, round, i + 1);
     }
+    check_subscriptions(mesh);
 }
 
 static void finish(struct mesh *mesh, const struct sim_log *log)
@@ -632,6 +692,7 @@ static void tear_down(struct mesh *mesh)
     for (unsigned i = 0; i < mesh->plan.servers; i++) {
         node_fini(&mesh->server_nodes[i]);
         app_fini(&mesh->apps[i]);
+        app_fini(&mesh->echoes[i]);
     }
     control_free(&mesh->control);
     loop_drain(mesh->client_host->loop);

@@ -14,7 +14,7 @@ struct scenario;
 struct sim_log;
 
 #define MESH_SERVERS_MAX 4
-#define MESH_CLIENTS_MAX 6
+#define MESH_CLIENTS_MAX 8
 #define MESH_ROUNDS_MAX  4
 #define MESH_ACTS_MAX    3
 
@@ -24,6 +24,7 @@ struct sim_log;
     X(CONTROL_KILL, "control's process is gone")                                                   \
     X(CONTROL_BACK, "it is started again")                                                         \
     X(CHANGE, "the later weights are written")                                                     \
+    X(LEAVE, "the first server is no endpoint any more, though it still serves")                   \
     X(SPOIL, "control sends what is no Destination")                                               \
     X(SERVER_KILL, "the first server's sidecar is gone")                                           \
     X(SERVER_BACK, "it is started again")                                                          \
@@ -89,6 +90,7 @@ struct mesh_plan {
     unsigned first;
     unsigned workers;
     unsigned clients; /* of the service */
+    unsigned bytes;   /* of a service of opaque bytes, behind the same servers */
     unsigned lost;    /* of a name that nobody has */
     unsigned outside; /* of an address that the mesh does not know */
     struct client_plan client;
@@ -119,8 +121,14 @@ struct mesh_start {
 };
 void mesh_run(const struct mesh_start *start, struct rng *rng, struct run_result *result);
 
-/* The objects of the mesh as YAML. */
-const char *mesh_policy(struct arena *arena, const struct mesh_plan *plan, const unsigned *weight,
-                        bool with_service);
+/* What people have written, so far. */
+struct mesh_objects {
+    const unsigned *weight;
+    bool removed; /* the service */
+    bool left;    /* the first server's WorkloadEntry is gone */
+};
+/* As YAML. */
+const char *mesh_policy(struct arena *arena, const struct mesh_plan *plan,
+                        const struct mesh_objects *objects);
 /* The service account of that server: not all of a service's have the same. */
 const char *mesh_account(unsigned server);

@@ -18,10 +18,10 @@ const char *mesh_account(unsigned server)
     return server == 1 ? "second" : "server";
 }
 
-static const char *workloads(struct arena *arena, const struct mesh_plan *plan)
+static const char *workloads(struct arena *arena, const struct mesh_plan *plan, unsigned from)
 {
     const char *text = entry(arena, "client", "10.0.0.1", "client", "app: client");
-    for (unsigned i = 0; i < plan->servers; i++) {
+    for (unsigned i = from; i < plan->servers; i++) {
         const char *labels =
             arena_printf(arena, "app: order, version: v%u, security.istio.io/tlsMode: istio",
                          i < plan->first ? 1 : 2);
@@ -53,16 +53,20 @@ static const char *rules(struct arena *arena, const unsigned *weight)
                         routes);
 }
 
-const char *mesh_policy(struct arena *arena, const struct mesh_plan *plan, const unsigned *weight,
-                        bool with_service)
+const char *mesh_policy(struct arena *arena, const struct mesh_plan *plan,
+                        const struct mesh_objects *objects)
 {
     static const char service[] =
         "apiVersion: v1\nkind: Service\nmetadata: {name: order-service}\nspec:\n"
         "  clusterIP: 10.96.0.10\n  selector: {app: order}\n"
         "  ports: [{name: http, port: 8000, targetPort: 8000}]\n---\n";
-    static const char strict[] =
+    static const char others[] =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: bytes-service}\nspec:\n"
+        "  clusterIP: 10.96.0.20\n  selector: {app: order}\n"
+        "  ports: [{name: tcp, port: 9000, targetPort: 9000}]\n---\n"
         "apiVersion: security.istio.io/v1beta1\nkind: PeerAuthentication\n"
         "metadata: {name: default, namespace: pillion-system}\nspec: {mtls: {mode: STRICT}}\n";
-    return arena_printf(arena, "%s%s%s%s", workloads(arena, plan), with_service ? service : "",
-                        with_service ? rules(arena, weight) : "", strict);
+    return arena_printf(arena, "%s%s%s%s", workloads(arena, plan, objects->left ? 1 : 0),
+                        objects->removed ? "" : service,
+                        objects->removed ? "" : rules(arena, objects->weight), others);
 }

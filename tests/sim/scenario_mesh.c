@@ -25,6 +25,7 @@ static void base(struct mesh_plan *plan, struct rng *rng)
     plan->first = between(rng, 1, plan->servers - 1);
     plan->workers = half(rng) ? 1 : between(rng, 2, 3);
     plan->clients = between(rng, 1, 4);
+    plan->bytes = rng_below(rng, 4) == 0;
     plan->client.depth = 1;
     plan->client.method[LEDGER_GET] = 3;
     plan->client.method[LEDGER_PUT] = between(rng, 0, 2);
@@ -81,7 +82,12 @@ void draw_mesh_change(struct mesh_plan *plan, struct rng *rng)
     plan->rounds[0].requests = between(rng, 20, 50);
     plan->rounds[0].acts[0].act = MESH_CHANGE;
     plan->rounds[0].acts[0].at_us = moment(plan, rng);
-    if (half(rng)) {
+    if (rng_below(rng, 3) == 0) {
+        plan->servers = between(rng, 3, 4);
+        plan->first = between(rng, 2, 3);
+        plan->first -= plan->first == plan->servers;
+        plan->rounds[0].acts[0].act = MESH_LEAVE;
+    } else if (half(rng)) {
         plan->weight[0] = half(rng) ? 100 : 0;
         plan->weight[1] = 100 - plan->weight[0];
         plan->weight_later[0] = plan->weight[1];
@@ -138,6 +144,7 @@ void draw_mesh_silence(struct mesh_plan *plan, struct rng *rng)
 void draw_mesh_intruder(struct mesh_plan *plan, struct rng *rng)
 {
     base(plan, rng);
+    plan->bytes = 0;
     plan->intruder = (enum mesh_intruder)(1 + rng_below(rng, MESH_INTRUDER_COUNT - 1));
     bool client = plan->intruder >= MESH_EXPIRED_CLIENT;
     bool alone = client || half(rng); /* else the other server's rescues every request */
@@ -193,6 +200,7 @@ void draw_mesh_calls(struct mesh_plan *plan, struct rng *rng)
     plan->servers = 2;
     plan->first = 1;
     plan->clients = 1;
+    plan->bytes = 0;
     plan->rounds[0].requests = 4;
     plan->rounds[0].expect = MESH_COUNTED;
     plan->exact_weights = false;

@@ -86,7 +86,7 @@ struct host {
 #define WORLD_FIRST_US       UINT64_C(1000000)
 #define WORLD_WALL_OFFSET_US UINT64_C(1790000000000000) /* wall time less virtual time */
 
-#define WORLD_HOSTS_MAX  24
+#define WORLD_HOSTS_MAX  32
 #define WORLD_SHAPES_MAX 32
 #define WORLD_PODS_MAX   16
 
