@@ -253,6 +253,11 @@ uint64_t control_rejections(const struct control *control)
     return control->ads != NULL ? ads_get_counts(control->ads).rejected : 0;
 }
 
+uint64_t control_pushes(const struct control *control)
+{
+    return control->ads != NULL ? ads_get_counts(control->ads).pushes : 0;
+}
+
 unsigned control_destinations(const struct control *control)
 {
     struct look look = {.clients = 0};

@@ -36,6 +36,8 @@ void control_apply(struct control *control, const char *text);
 void control_spoil(struct control *control);
 /* So many clients have a stream, and all of them acknowledged all that there is. */
 bool control_is_acknowledged(const struct control *control, unsigned clients);
+/* Responses that were sent, since the start. */
+uint64_t control_pushes(const struct control *control);
 /* Responses that clients rejected, since the start. */
 uint64_t control_rejections(const struct control *control);
 /* Destinations that its clients are subscribed to, all together. */

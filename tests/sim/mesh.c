@@ -56,6 +56,7 @@ struct mesh {
     uint64_t acked_us;   /* and were acknowledged by all */
     uint64_t acked_rows; /* rows begun until then */
     uint64_t killed_us;
+    bool all_known; /* when control was killed, sidecars had all that they ever asked for */
 };
 
 /* ---- set-up ---- */
@@ -279,6 +280,18 @@ static bool is_forgotten(const struct mesh *mesh)
     return control_destinations(mesh->control) == 0;
 }
 
+/* Destinations that the client's sidecar ever has to ask for. */
+static unsigned count_called(const struct mesh *mesh)
+{
+    const struct mesh_plan *plan = &mesh->plan;
+    const unsigned kinds[] = {plan->clients, plan->bytes, plan->lost, plan->outside};
+    unsigned called = 0;
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        called += kinds[i] > 0;
+    }
+    return called;
+}
+
 /* ---- acts ---- */
 
 static void restart_control(struct mesh *mesh)
@@ -303,6 +316,8 @@ static void act(struct mesh *mesh, enum mesh_act what)
     case MESH_NONE:
         break;
     case MESH_CONTROL_KILL:
+        mesh->all_known =
+            is_acknowledged(mesh) && control_destinations(mesh->control) == count_called(mesh);
         control_kill(mesh->control, mesh->plan.forget);
         break;
     case MESH_CONTROL_BACK:
@@ -356,6 +371,7 @@ static void make_clients(struct mesh *mesh)
         const char *authority;
     } kinds[] = {
         {plan->clients, TARGET_SERVICE, addr_ipv4(10, 96, 0, 10, 8000), "order-service:8000"},
+        {plan->bytes, TARGET_BYTES, addr_ipv4(10, 96, 0, 20, 9000), ""},
         {plan->lost, TARGET_LOST, addr_ipv4(10, 0, 0, 1, 16001), "nobody"},
         {plan->outside, TARGET_OUTSIDE, addr_ipv4(10, 96, 0, 77, 8000), "outside:8000"}};
     struct client_plan first = plan->client;
@@ -598,6 +614,18 @@ static void check_counted(struct mesh *mesh)
     }
 }
 
+/* A control plane that comes back is told what is there: it sends the wildcards' answers, a
+ * listener and clusters, and nothing that it is asked for by name. */
+static void check_resent(struct mesh *mesh)
+{
+    uint64_t pushes = control_pushes(mesh->control);
+    if (pushes > 2 * known_nodes(mesh)) {
+        world_fail(&mesh->world,
+                   "control came back and sent %" PRIu64 " responses to %u sidecars that had all",
+                   pushes, known_nodes(mesh));
+    }
+}
+
 static void check_plan(struct mesh *mesh, const struct sim_log *log)
 {
     const struct mesh_plan *plan = &mesh->plan;
@@ -606,6 +634,9 @@ static void check_plan(struct mesh *mesh, const struct sim_log *log)
     }
     if (plan->exact_weights) {
         check_all_weights(mesh);
+    }
+    if (mesh->all_known && !plan->forget && mesh->changed_us == 0) {
+        check_resent(mesh);
     }
     if (mesh->objects.left) {
         check_left(mesh);
@@ -624,12 +655,7 @@ static void check_plan(struct mesh *mesh, const struct sim_log *log)
 /* However many connections and workers ask for a destination, the sidecar does once. */
 static void check_subscriptions(struct mesh *mesh)
 {
-    const struct mesh_plan *plan = &mesh->plan;
-    const unsigned kinds[] = {plan->clients, plan->bytes, plan->lost, plan->outside};
-    unsigned called = 0;
-    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
-        called += kinds[i] > 0;
-    }
+    unsigned called = count_called(mesh);
     unsigned held = control_destinations(mesh->control);
     if (held > called) {
         world_fail(&mesh->world, "%u destinations are subscribed to, %u were called", held, called);
