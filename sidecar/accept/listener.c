@@ -65,12 +65,14 @@ static struct service *new_service(struct listener *listener, const struct filte
                                 .refusal = FAIL_NONE,
                                 .pin = listener->pin != NULL ? parcel_ref(listener->pin) : NULL,
                                 .http = chain->http,
-                                .tcp = chain->tcp,
                                 .direction = listener->config->direction,
                                 .name = chain->name,
                                 .free = free_service};
     if (chain->http != NULL && chain->http->routes != NULL) {
         binding_init(&service->binding, chain->http->routes, rng_u64(&listener->worker->rng));
+    }
+    if (chain->tcp != NULL) {
+        service_set_tcp(service, chain->tcp, rng_u64(&listener->worker->rng));
     }
     return service;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/client_hello.h"
 #include "base/log.h"
 #include "http/detect.h"
 #include "http/h1.h"
@@ -193,9 +194,40 @@ static void serve_undecided(struct arrival *arrival)
     }
 }
 
+/* TLS that passes: its name may choose the way. */
+static enum detected find_sni(struct arrival *arrival)
+{
+    struct client_hello hello;
+    struct slice first = slice_of(arrival->first, arrival->first_len);
+    if (arrival->entry == NULL || !destination_asks_sni(arrival->entry)) {
+        return DETECTED_TLS;
+    }
+    switch (client_hello_parse(first, &hello)) {
+    case CLIENT_HELLO_MORE:
+        return first.len < DETECT_BYTES_MAX ? DETECTED_MORE : DETECTED_TLS;
+    case CLIENT_HELLO_BAD:
+        return DETECTED_OPAQUE;
+    case CLIENT_HELLO_DONE:
+        break;
+    }
+    struct service *named = destination_find_sni(arrival->entry, client_hello_sni(&hello));
+    if (named != NULL) {
+        service_unref(&arrival->opaque);
+        arrival->opaque = named;
+        service_ref(named);
+    }
+    return DETECTED_TLS;
+}
+
+static enum detected detect_first(struct arrival *arrival)
+{
+    enum detected detected = detect_client(slice_of(arrival->first, arrival->first_len));
+    return detected == DETECTED_TLS ? find_sni(arrival) : detected;
+}
+
 static void detect(struct arrival *arrival)
 {
-    switch (detect_client(slice_of(arrival->first, arrival->first_len))) {
+    switch (detect_first(arrival)) {
     case DETECTED_HTTP1:
         if (arrival->entry != NULL) {
             destination_note_http(arrival->entry);
@@ -263,10 +295,15 @@ static void begin_first(struct arrival *arrival)
     timer_clear(&arrival->timer);
     switch (arrival->protocol) {
     case DESTINATION_TCP:
-    case DESTINATION_TLS:
     case DESTINATION_SERVER_FIRST:
         serve_opaque(arrival);
         return;
+    case DESTINATION_TLS:
+        if (arrival->entry == NULL || !destination_asks_sni(arrival->entry)) {
+            serve_opaque(arrival);
+            return;
+        }
+        break;
     case DESTINATION_AUTO:
     case DESTINATION_HTTP1:
     case DESTINATION_HTTP2:

@@ -2,6 +2,7 @@
 
 #include "sidecar/config/compile_cluster.h"
 #include "sidecar/config/compile_endpoint.h"
+#include "sidecar/config/compile_http.h"
 #include "sidecar/config/compile_route.h"
 #include "xds/decode.h"
 #include "xds/destination_key.h"
@@ -179,6 +180,56 @@ static bool routes_of(struct compiler *c, const DEST() * given, struct destinati
     }
 }
 
+static bool sni_hosts(struct compiler *c, const DEST(__TcpRoute) * given, struct tcp_route *out)
+{
+    struct slice *hosts = COMPILE_ARRAY(c, struct slice, given->n_sni_hosts);
+    for (size_t i = 0; i < given->n_sni_hosts; i++) {
+        hosts[i] = compile_lower(c, given->sni_hosts[i]);
+        size_t star = slice_find(hosts[i], '*');
+        bool whole = hosts[i].len == 1 || (hosts[i].len > 1 && hosts[i].at[1] == '.');
+        if (hosts[i].len == 0 || (star < hosts[i].len && (star != 0 || !whole))) {
+            return compile_refuse(c, "sni_hosts", "[%zu] is no name, \"*.suffix\" or \"*\"", i);
+        }
+    }
+    out->sni_hosts = hosts;
+    return compile_count(c, "sni_hosts", given->n_sni_hosts, &out->sni_host_count);
+}
+
+static bool tcp_route(struct compiler *c, const DEST(__TcpRoute) * given,
+                      const struct destination *destination, struct tcp_route *out)
+{
+    if (given->tcp_proxy == NULL) {
+        return compile_refuse(c, "tcp_proxy", "is required");
+    }
+    if (!sni_hosts(c, given, out) ||
+        !COMPILE_IN(c, compile_tcp_proxy(c, given->tcp_proxy, &out->tcp), "tcp_proxy")) {
+        return false;
+    }
+    out->tcp.origin = compile_origin(c, given->metadata);
+    for (unsigned i = 0; i < out->tcp.target_count; i++) {
+        if (find_cluster(destination, out->tcp.targets[i].cluster) == NULL) {
+            return compile_refuse(c, "tcp_proxy",
+                                  "names the cluster '%.*s', which is not among "
+                                  "clusters",
+                                  SLICE_ARG(out->tcp.targets[i].cluster));
+        }
+    }
+    return true;
+}
+
+static bool tcp_routes(struct compiler *c, const DEST() * given, struct destination *out)
+{
+    struct tcp_route *list = COMPILE_ARRAY(c, struct tcp_route, given->n_tcp_routes);
+    for (size_t i = 0; i < given->n_tcp_routes; i++) {
+        if (!COMPILE_IN(c, tcp_route(c, given->tcp_routes[i], out, &list[i]), "tcp_routes[%zu]",
+                        i)) {
+            return false;
+        }
+    }
+    out->tcp_routes = list;
+    return compile_count(c, "tcp_routes", given->n_tcp_routes, &out->tcp_route_count);
+}
+
 static bool default_cluster(struct compiler *c, const DEST() * given, struct destination *out)
 {
     if (given->default_cluster[0] == '\0') {
@@ -197,7 +248,7 @@ static bool has_a_way(struct compiler *c, const struct destination *out)
     case DESTINATION_WORKLOAD:
     case DESTINATION_EXTERNAL:
         return out->routes != NULL || out->rds.len > 0 || out->default_cluster != NULL ||
-               out->by_authority ||
+               out->tcp_route_count > 0 || out->by_authority ||
                compile_refuse(c, NULL, "neither routes nor default_cluster nor by_authority");
     case DESTINATION_PASSTHROUGH:
     case DESTINATION_BLOCK:
@@ -218,7 +269,7 @@ bool compile_destination(struct compiler *c, struct slice name, const DEST() * g
     out->name = compile_name(c, given->canonical_name);
     out->by_authority = given->by_authority;
     return outcome_of(c, given, out) && protocol_of(c, given, out) && covers_of(c, given, out) &&
-           clusters_of(c, given, out) && routes_of(c, given, out) &&
+           clusters_of(c, given, out) && routes_of(c, given, out) && tcp_routes(c, given, out) &&
            default_cluster(c, given, out) && has_a_way(c, out) &&
            compile_duration(c, "idle", given->idle, IDLE_US, &out->idle_us) &&
            compile_duration(c, "negative", given->negative, NEGATIVE_US, &out->negative_us);

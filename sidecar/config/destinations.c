@@ -179,16 +179,18 @@ static struct service *http_service(struct destinations *destinations,
     return &own->service;
 }
 
-/* Null: bytes have no way there. */
-static struct service *opaque_service(const struct destination *config, struct parcel *pin)
+static struct service *tcp_service(struct destinations *destinations,
+                                   const struct destination *config, const struct tcp_config *tcp,
+                                   struct parcel *pin)
 {
-    const struct cluster_config *to = config->default_cluster;
-    if (config->outcome == DESTINATION_PASSTHROUGH) {
-        to = &passthrough;
-    }
-    if (config->outcome == DESTINATION_BLOCK || to == NULL) {
-        return NULL;
-    }
+    struct own_service *own = new_service(config->name, pin);
+    service_set_tcp(&own->service, tcp, rng_u64(&destinations->worker->rng));
+    return &own->service;
+}
+
+static struct service *cluster_service(const struct destination *config,
+                                       const struct cluster_config *to, struct parcel *pin)
+{
     struct own_service *own = new_service(config->name, pin);
     own->target = (struct tcp_target){.cluster = to->name, .weight = 1};
     /* Where the address is the only one there is, its client learns at once that it is dead. */
@@ -197,8 +199,90 @@ static struct service *opaque_service(const struct destination *config, struct p
                                    .target_count = 1,
                                    .max_attempts = to == &passthrough ? 1 : 0,
                                    .idle_us = 3600 * SECONDS};
-    own->service.tcp = &own->tcp;
+    service_set_tcp(&own->service, &own->tcp, 0);
     return &own->service;
+}
+
+/* Null: bytes have no way there. */
+static struct service *opaque_service(struct destinations *destinations,
+                                      const struct destination *config, struct parcel *pin)
+{
+    if (config->outcome == DESTINATION_BLOCK) {
+        return NULL;
+    }
+    if (config->outcome == DESTINATION_PASSTHROUGH) {
+        return cluster_service(config, &passthrough, pin);
+    }
+    for (unsigned i = 0; i < config->tcp_route_count; i++) {
+        if (config->tcp_routes[i].sni_host_count == 0) {
+            return tcp_service(destinations, config, &config->tcp_routes[i].tcp, pin);
+        }
+    }
+    return config->default_cluster != NULL ? cluster_service(config, config->default_cluster, pin)
+                                           : NULL;
+}
+
+/* ---- by the name in a ClientHello ---- */
+
+static struct service **sni_services(struct destinations *destinations,
+                                     const struct destination *config, struct parcel *pin)
+{
+    struct service **list = NEW_ARRAY(struct service *, config->tcp_route_count);
+    for (unsigned i = 0; i < config->tcp_route_count; i++) {
+        if (config->tcp_routes[i].sni_host_count > 0) {
+            list[i] = tcp_service(destinations, config, &config->tcp_routes[i].tcp, pin);
+        }
+    }
+    return list;
+}
+
+static void drop_sni_services(struct destination_entry *entry)
+{
+    for (unsigned i = 0; entry->by_sni != NULL && i < entry->config->tcp_route_count; i++) {
+        service_unref(&entry->by_sni[i]);
+    }
+    FREE(entry->by_sni);
+}
+
+/* As Istio's hosts: "*.suffix" is any name below the suffix. */
+static bool names_host(struct slice pattern, struct slice sni)
+{
+    if (pattern.len > 0 && pattern.at[0] == '*') {
+        struct slice suffix = slice_from(pattern, 1);
+        return sni.len > suffix.len &&
+               slice_eq_nocase(slice_from(sni, sni.len - suffix.len), suffix);
+    }
+    return slice_eq_nocase(pattern, sni);
+}
+
+static bool takes_sni(const struct tcp_route *route, struct slice sni)
+{
+    for (unsigned i = 0; i < route->sni_host_count; i++) {
+        if (names_host(route->sni_hosts[i], sni)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct service *destination_find_sni(const struct destination_entry *entry, struct slice sni)
+{
+    for (unsigned i = 0; entry->by_sni != NULL && i < entry->config->tcp_route_count; i++) {
+        if (entry->by_sni[i] != NULL && takes_sni(&entry->config->tcp_routes[i], sni)) {
+            return entry->by_sni[i];
+        }
+    }
+    return NULL;
+}
+
+bool destination_asks_sni(const struct destination_entry *entry)
+{
+    for (unsigned i = 0; entry->by_sni != NULL && i < entry->config->tcp_route_count; i++) {
+        if (entry->by_sni[i] != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Both are taken; `opaque` may be null. */
@@ -283,6 +367,7 @@ static void forget_at(struct destinations *destinations, struct destination_entr
 static void drop_config(struct destinations *destinations, struct destination_entry *entry)
 {
     if (entry->config != NULL) {
+        drop_sni_services(entry);
         release_clusters(destinations, entry->config);
         entry->config = NULL;
         parcel_unref(&entry->pin);
@@ -312,6 +397,11 @@ static bool line_in_use(const struct service_line *line)
 
 static bool in_use(const struct destination_entry *entry)
 {
+    for (unsigned i = 0; entry->by_sni != NULL && i < entry->config->tcp_route_count; i++) {
+        if (entry->by_sni[i] != NULL && entry->by_sni[i]->references > 1) {
+            return true;
+        }
+    }
     return entry->http_line != NULL &&
            (line_in_use(entry->http_line) || line_in_use(entry->plain_line));
 }
@@ -544,7 +634,9 @@ void destinations_put(struct destinations *destinations, const struct destinatio
     struct parcel *old_pin = entry->pin;
     apply_clusters(destinations, config, pin);
     set_services(destinations, entry, http_service(destinations, config, pin),
-                 opaque_service(config, pin));
+                 opaque_service(destinations, config, pin));
+    drop_sni_services(entry);
+    entry->by_sni = sni_services(destinations, config, pin);
     if (old != NULL) {
         release_clusters(destinations, old);
         parcel_unref(&old_pin);

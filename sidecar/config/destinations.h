@@ -54,9 +54,10 @@ struct destination_entry {
     enum destination_state state;
     const struct destination *config; /* KNOWN */
     struct parcel *pin;               /* KNOWN */
-    struct service *http;   /* for requests; what has no configuration refuses them. Null: ASKED,
-                             * and nobody was refused meanwhile */
-    struct service *opaque; /* for bytes; null: there is no way for them */
+    struct service *http;    /* for requests; what has no configuration refuses them. Null: ASKED,
+                              * and nobody was refused meanwhile */
+    struct service *opaque;  /* for bytes; null: there is no way for them */
+    struct service **by_sni; /* of config's TCP routes, in order; null: bytes of any kind */
     struct service_line *http_line;  /* from the first answer on */
     struct service_line *plain_line; /* of `opaque` */
     struct list waiters;             /* struct destination_waiter */
@@ -114,6 +115,10 @@ struct service *destinations_refusal(struct destinations *destinations,
                                      struct destination_entry *entry);
 /* The answer did not come in time: counted, and waits no more. */
 void destinations_time_out(struct destinations *destinations, struct destination_waiter *waiter);
+/* For TLS that passes: the service of the first route for that name; null: no route has it. */
+struct service *destination_find_sni(const struct destination_entry *entry, struct slice sni);
+/* Whether names of TLS matter. */
+bool destination_asks_sni(const struct destination_entry *entry);
 /* Waits no more; nothing where it was woken already. */
 void destinations_leave(struct destinations *destinations, struct destination_waiter *waiter);
 

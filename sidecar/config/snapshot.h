@@ -704,6 +704,7 @@ struct tcp_config {
     uint32_t max_attempts; /* of connecting; 0: nothing said, the free retries as for requests */
     uint64_t idle_us;
     uint64_t max_connection_us;
+    const struct origin *origin; /* null: none */
 };
 
 enum chain_kind {
@@ -775,6 +776,13 @@ struct destination_cover {
     uint16_t port_hi; /* inclusive */
 };
 
+/* Where connections without HTTP go. */
+struct tcp_route {
+    const struct slice *sni_hosts; /* lower case; "*.suffix" keeps its '*', "*" is any name */
+    uint16_t sni_host_count;       /* 0: bytes of any kind */
+    struct tcp_config tcp;
+};
+
 /* The answer to "where does this connection go?"; the root of its snapshot. */
 struct destination {
     struct snapshot *owner; /* frees all of it */
@@ -787,10 +795,12 @@ struct destination {
     struct slice rds;                 /* route_config_name instead; empty: none */
     const struct cluster_config *clusters;
     const struct endpoint_set *first_endpoints;   /* until EDS answers */
+    const struct tcp_route *tcp_routes;           /* before the default cluster */
     const struct cluster_config *default_cluster; /* opaque TCP; null: none */
     uint32_t cover_count;
     uint32_t cluster_count;
     uint32_t first_endpoint_count;
+    uint16_t tcp_route_count;
     bool by_authority;
     uint64_t idle_us;     /* unsubscribe after so long without use */
     uint64_t negative_us; /* a missing name is remembered for so long */

@@ -19,6 +19,7 @@
 #include "sidecar/exchange/server.h"
 #include "sidecar/exchange/websocket.h"
 #include "sidecar/resilience/retry.h"
+#include "sidecar/route/weights.h"
 #include "sidecar/upstream/breaker.h"
 #include "sidecar/upstream/peer_link.h"
 #include "sidecar/worker.h"
@@ -38,7 +39,10 @@ enum result { NEXT, WAIT, FAIL };
 static enum result match_opaque(struct exchange *x)
 {
     const struct tcp_config *tcp = x->service->tcp;
-    x->cluster = directory_find(&x->worker->clusters, tcp->targets[0].cluster);
+    int drawn = x->service->weights != NULL ? weights_pick(x->service->weights) : 0;
+    record_tcp(x, tcp, drawn);
+    x->cluster =
+        drawn >= 0 ? directory_find(&x->worker->clusters, tcp->targets[drawn].cluster) : NULL;
     if (x->cluster == NULL) {
         x->fail = FAIL_NO_CLUSTER;
         return FAIL;

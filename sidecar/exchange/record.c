@@ -35,13 +35,26 @@ void record_begin(struct exchange *x)
                                (x->service->http == NULL ? RECORD_OPAQUE : 0));
 }
 
-void record_route(struct exchange *x)
+static void note_origin(struct exchange *x, const struct origin *origin)
 {
-    const struct origin *origin = x->found.route->origin;
     if (origin != NULL) {
         x->record.object = origin->id;
         x->record.generation = origin->generation;
         x->record.line = origin->line;
+    }
+}
+
+void record_route(struct exchange *x)
+{
+    note_origin(x, x->found.route->origin);
+}
+
+void record_tcp(struct exchange *x, const struct tcp_config *tcp, int drawn)
+{
+    note_origin(x, tcp->origin);
+    if (drawn >= 0 && tcp->target_count > 1) {
+        x->record.drawn = (uint16_t)drawn;
+        x->record.drawn_of = tcp->target_count;
     }
 }
 

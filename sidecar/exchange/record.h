@@ -75,6 +75,8 @@ void record_begin(struct exchange *exchange);
 /* The route that matched, and the target that was drawn: the objects that they come from. */
 void record_route(struct exchange *exchange);
 void record_target(struct exchange *exchange);
+/* Opaque TCP: of its targets that one; -1: none. */
+void record_tcp(struct exchange *exchange, const struct tcp_config *tcp, int drawn);
 void record_span(struct exchange *exchange, enum record_span span);
 /* An attempt ended at its endpoint, or without one. */
 void record_try(struct exchange *exchange);

@@ -7,6 +7,7 @@
 #include "sidecar/config/parcel.h"
 #include "sidecar/exchange/exchange.h"
 #include "sidecar/observe/stats.h"
+#include "sidecar/route/weights.h"
 #include "sidecar/upstream/dial.h"
 #include "sidecar/worker.h"
 
@@ -43,8 +44,39 @@ void service_fini(struct service *service)
     if (service->binding.table != NULL) {
         binding_fini(&service->binding);
     }
+    weights_free(&service->weights);
     service_line_unref(&service->line);
     parcel_unref(&service->pin);
+}
+
+static struct weights_share *shares_of(const struct tcp_config *tcp)
+{
+    struct weights_share *shares = NEW_ARRAY(struct weights_share, tcp->target_count);
+    for (unsigned i = 0; i < tcp->target_count; i++) {
+        shares[i] = (struct weights_share){tcp->targets[i].cluster, tcp->targets[i].weight};
+    }
+    return shares;
+}
+
+void service_set_tcp(struct service *service, const struct tcp_config *tcp, uint64_t draw)
+{
+    service->tcp = tcp;
+    if (tcp->target_count > 1) {
+        struct weights_share *shares = shares_of(tcp);
+        service->weights = weights_new(shares, tcp->target_count, draw);
+        mem_free(shares);
+    }
+}
+
+/* Goes on with the credits of the version before, which takes no new connection. */
+static void succeed_weights(struct service *next, struct service *before, uint64_t draw)
+{
+    struct weights_share *shares = shares_of(next->tcp);
+    weights_update(before->weights, shares, next->tcp->target_count, draw);
+    mem_free(shares);
+    weights_free(&next->weights);
+    next->weights = before->weights;
+    before->weights = NULL;
 }
 
 struct service_line *service_line_new(void)
@@ -79,6 +111,9 @@ void service_line_put_take(struct service_line *line, struct service **service, 
     if (old != NULL && next != NULL && old->binding.splits != NULL &&
         next->binding.splits != NULL) {
         binding_succeed(&next->binding, &old->binding, draw);
+    }
+    if (old != NULL && next != NULL && old->weights != NULL && next->weights != NULL) {
+        succeed_weights(next, old, draw);
     }
     line->newest = next;
     service_unref(&old);

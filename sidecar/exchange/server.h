@@ -17,6 +17,7 @@ struct worker;
 
 struct parcel;
 struct service;
+struct weights;
 
 /* The versions of one service, oldest to newest, as configuration changed: a connection lives
  * through many, a request stays with its own. Counted by those versions and by who makes them. */
@@ -56,13 +57,16 @@ struct service {
     struct parcel *pin;            /* keeps its configuration; null: that outlives the worker */
     const struct hcm_config *http; /* null: opaque TCP */
     const struct tcp_config *tcp;
-    struct binding binding; /* of the route table; table null for opaque TCP */
+    struct weights *weights; /* of the targets of `tcp`; null: there is one */
+    struct binding binding;  /* of the route table; table null for opaque TCP */
     enum listener_direction direction;
     struct slice name; /* for metrics and logs */
     /* Its requests may be for other services, by their authority; null: they are for this one. */
     struct service_choice *(*choose)(struct service *, const struct service_question *);
     void (*free)(struct service *);
 };
+/* Opaque TCP, whose configuration lives as long as the service. `draw`: the weights' start. */
+void service_set_tcp(struct service *service, const struct tcp_config *tcp, uint64_t draw);
 void service_ref(struct service *service);
 void service_unref(struct service **service);
 /* Releases what every service holds; its `free` calls it. */

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "sidecar/config/destinations.h"
 #include "sidecar/config/parcel.h"
+#include "sidecar/route/weights.h"
 #include "sidecar/upstream/shared.h"
 #include "sidecar/worker.h"
 
@@ -436,6 +437,72 @@ static void a_request_waits_for_its_authority_no_longer_than_others(void **state
     bed_free(&bed);
 }
 
+/* ---- bytes ---- */
+
+#define CLUSTER(name) "{'name':'" name "','connect_timeout':'1s'}"
+#define WEIGHTED(one, two)                                                                         \
+    "{'tcp_proxy':{'stat_prefix':'x','weighted_clusters':{'clusters':["                            \
+    "{'name':'one','weight':" one "},{'name':'two','weight':" two "}]}}}"
+#define NAMED(host, cluster)                                                                       \
+    "{'sni_hosts':['" host "'],'tcp_proxy':{'stat_prefix':'x','cluster':'" cluster "'}}"
+#define BYTES(routes)                                                                              \
+    "{'outcome':'SERVICE','clusters':[" CLUSTER("one") "," CLUSTER(                                \
+        "two") "],"                                                                                \
+               "'default_cluster':'one','tcp_routes':[" routes "]}"
+
+static void routes_of_bytes_are_drawn_by_connection_and_keep_their_credits(void **state)
+{
+    struct bed *bed = bed_new();
+    unsigned drawn[2] = {0};
+    (void)state;
+    (void)get(bed, ORDER);
+    answer(bed, ORDER, BYTES(WEIGHTED("3", "1")));
+    for (unsigned i = 0; i < 40; i++) {
+        struct service *opaque = get(bed, ORDER)->opaque;
+        assert_int_equal(opaque->tcp->target_count, 2);
+        drawn[weights_pick(opaque->weights)]++;
+        if (i == 17) {
+            answer(bed, ORDER, BYTES(WEIGHTED("3", "1")));
+        }
+    }
+    assert_in_range(drawn[0], 29, 31);
+    answer(bed, ORDER, BYTES(""));
+    assert_null(get(bed, ORDER)->opaque->weights);
+    bed_free(&bed);
+}
+
+static const char *sni_cluster(struct bed *bed, const char *sni)
+{
+    static char text[32];
+    const struct service *found = destination_find_sni(get(bed, ORDER), slice_of_text(sni));
+    (void)snprintf(text, sizeof text, "%.*s",
+                   found != NULL ? (int)found->tcp->targets[0].cluster.len : 0,
+                   found != NULL ? (const char *)found->tcp->targets[0].cluster.at : "");
+    return text;
+}
+
+static void names_of_tls_choose_the_first_route_that_has_them(void **state)
+{
+    struct bed *bed = bed_new();
+    (void)state;
+    (void)get(bed, ORDER);
+    answer(bed, ORDER,
+           BYTES(NAMED("A.test", "one") "," NAMED("*.test", "two") "," WEIGHTED("1", "1")));
+    assert_true(destination_asks_sni(get(bed, ORDER)));
+    assert_string_equal(sni_cluster(bed, "a.TEST"), "one");
+    assert_string_equal(sni_cluster(bed, "b.test"), "two");
+    assert_string_equal(sni_cluster(bed, "c.b.test"), "two");
+    assert_string_equal(sni_cluster(bed, "test"), "");
+    assert_string_equal(sni_cluster(bed, ".test"), "");
+    assert_string_equal(sni_cluster(bed, ""), "");
+    answer(bed, ORDER, BYTES(NAMED("*", "two")));
+    assert_string_equal(sni_cluster(bed, "x"), "two");
+    assert_string_equal(sni_cluster(bed, ""), "");
+    answer(bed, ORDER, BYTES(WEIGHTED("1", "1")));
+    assert_false(destination_asks_sni(get(bed, ORDER)));
+    bed_free(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +519,8 @@ int main(void)
         cmocka_unit_test(an_authority_chooses_among_the_services_of_an_address),
         cmocka_unit_test(what_an_authority_does_not_name_has_no_service_but_the_address_own),
         cmocka_unit_test(a_request_waits_for_its_authority_no_longer_than_others),
+        cmocka_unit_test(routes_of_bytes_are_drawn_by_connection_and_keep_their_credits),
+        cmocka_unit_test(names_of_tls_choose_the_first_route_that_has_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
