@@ -116,3 +116,23 @@ bool labels_match(const struct labels *wanted, const struct labels *labels)
     }
     return true;
 }
+
+bool policy_subnet_parse(const char *text, struct addr *addr, unsigned *prefix)
+{
+    struct slice bits = slice_of_text(text);
+    struct slice ip = slice_cut(&bits, '/');
+    uint64_t value;
+    if (!addr_parse_ip(ip, addr)) {
+        return false;
+    }
+    unsigned whole = addr->family == ADDR_IPV4 ? 32 : 128;
+    *prefix = whole;
+    if (bits.at == NULL) {
+        return true;
+    }
+    if (!slice_to_u64(bits, whole, &value)) {
+        return false;
+    }
+    *prefix = (unsigned)value;
+    return true;
+}

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/addr.h"
 #include "base/arena.h"
 #include "base/check.h"
 
@@ -319,11 +320,29 @@ struct http_rule {
     struct header_edits headers;
 };
 
+/* L4MatchAttributes; with sniHosts, TLSMatchAttributes. */
+struct l4_match {
+    uint32_t line;
+    struct texts sni_hosts;
+    struct texts destination_subnets;
+    struct number port;
+    struct labels source_labels;
+};
+
+/* TCPRoute, TLSRoute. */
+struct l4_rule {
+    uint32_t line;
+    OBJECT_LIST(struct l4_match) match;
+    OBJECT_LIST(struct route_destination) route; /* without headers */
+};
+
 struct virtual_service {
     uint32_t line;
     struct texts hosts;
     struct texts gateways; /* only `mesh` is allowed */
     OBJECT_LIST(struct http_rule) http;
+    OBJECT_LIST(struct l4_rule) tls;
+    OBJECT_LIST(struct l4_rule) tcp;
 };
 
 /* ---- networking.istio.io DestinationRule ---- */
@@ -479,6 +498,8 @@ const char *tls_mode_name(enum tls_mode mode);
 /* `labels` by key; null when it is not there. Borrowed. */
 const char *labels_get(const struct labels *labels, const char *key);
 /* True when every pair of `wanted` is in `labels`; nothing wanted: true. */
+/* "10.0.0.0/8", "fd00::/8"; an address alone is its whole length. False: it is none. */
+bool policy_subnet_parse(const char *text, struct addr *addr, unsigned *prefix);
 bool labels_match(const struct labels *wanted, const struct labels *labels);
 
 #define OBJECT_ACCESSOR(NAME, kind_name, group, member)                                            \

@@ -388,13 +388,53 @@ static const struct field http_rule_fields[] = {
 };
 static const struct field_shape http_rule_shape = FIELD_SHAPE(struct http_rule, http_rule_fields);
 
+/* Of connections: without headers. */
+static const struct field l4_destination_fields[] = {
+    FIELD(struct route_destination, destination, "destination", field_message, &route_target_shape),
+    FIELD(struct route_destination, weight, "weight", field_number, NULL),
+};
+static const struct field_shape l4_destination_shape =
+    FIELD_SHAPE(struct route_destination, l4_destination_fields);
+
+static const struct field tcp_match_fields[] = {
+    FIELD(struct l4_match, destination_subnets, "destinationSubnets", field_texts, NULL),
+    FIELD(struct l4_match, port, "port", field_port, NULL),
+    FIELD(struct l4_match, source_labels, "sourceLabels", field_labels, NULL),
+    {"gateways", field_only, 0, mesh_only},
+    FIELD_LATER("sourceNamespace"),
+    FIELD_LATER("sourceSubnet"),
+};
+static const struct field_shape tcp_match_shape = FIELD_SHAPE(struct l4_match, tcp_match_fields);
+
+static const struct field tls_match_fields[] = {
+    FIELD(struct l4_match, sni_hosts, "sniHosts", field_texts, NULL),
+    FIELD(struct l4_match, destination_subnets, "destinationSubnets", field_texts, NULL),
+    FIELD(struct l4_match, port, "port", field_port, NULL),
+    FIELD(struct l4_match, source_labels, "sourceLabels", field_labels, NULL),
+    {"gateways", field_only, 0, mesh_only},
+    FIELD_LATER("sourceNamespace"),
+};
+static const struct field_shape tls_match_shape = FIELD_SHAPE(struct l4_match, tls_match_fields);
+
+static const struct field tcp_rule_fields[] = {
+    FIELD(struct l4_rule, match, "match", field_list, &tcp_match_shape),
+    FIELD(struct l4_rule, route, "route", field_list, &l4_destination_shape),
+};
+static const struct field_shape tcp_rule_shape = FIELD_SHAPE(struct l4_rule, tcp_rule_fields);
+
+static const struct field tls_rule_fields[] = {
+    FIELD(struct l4_rule, match, "match", field_list, &tls_match_shape),
+    FIELD(struct l4_rule, route, "route", field_list, &l4_destination_shape),
+};
+static const struct field_shape tls_rule_shape = FIELD_SHAPE(struct l4_rule, tls_rule_fields);
+
 static const struct field virtual_service_fields[] = {
     FIELD(struct virtual_service, hosts, "hosts", field_texts, NULL),
     FIELD(struct virtual_service, http, "http", field_list, &http_rule_shape),
     {"gateways", field_only, 0, mesh_only},
     {"exportTo", field_only, 0, star_only},
-    FIELD_LATER("tcp"),
-    FIELD_LATER("tls"),
+    FIELD(struct virtual_service, tls, "tls", field_list, &tls_rule_shape),
+    FIELD(struct virtual_service, tcp, "tcp", field_list, &tcp_rule_shape),
 };
 static const struct field_shape virtual_service_shape =
     FIELD_SHAPE(struct virtual_service, virtual_service_fields);

@@ -164,6 +164,7 @@ static DESTINATION(Destination) * service_answer(struct translation *t, const st
     answer->protocol = protocol_of(place->port->protocol, ruled);
 
     if (may_be_opaque(answer->protocol)) {
+        make_tcp_routes(t, place, answer, &clusters);
         struct route_cluster plain = {*place, NULL, cluster_name_of(arena, place, NULL)};
         if (!clusters_have(&clusters, plain.name)) {
             ARRAY_PUSH(arena, clusters.at, clusters.count, plain);

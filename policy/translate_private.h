@@ -110,6 +110,14 @@ ROUTE(Route) * make_default_route(struct translation *t, const char *cluster,
                                   const struct object *object, uint32_t line,
                                   enum translate_form form);
 
+/* The cluster that a destination of this VirtualService means, noted in `clusters`. */
+const char *route_target_cluster(struct translation *t, const struct place *place,
+                                 const struct object *object, const struct route_target *target,
+                                 struct route_clusters *clusters);
+/* Adds what tls: and tcp: of the place's VirtualService say to the answer. */
+void make_tcp_routes(struct translation *t, const struct place *place,
+                     Pillion__Config__V1__Destination *answer, struct route_clusters *clusters);
+
 LISTENER(Listener) * make_inbound_listener(struct translation *t);
 LISTENER(Listener) *
     make_api_listener(struct translation *t, const char *name, const struct place *place);

@@ -387,8 +387,8 @@ static void action_cluster(ROUTE(RouteAction) * action, struct arena *arena, con
 
 /* ---- destinations ---- */
 
-static void cluster_note(struct routing *routing, const struct place *place, const char *subset,
-                         const char *name)
+static void cluster_note(const struct routing *routing, const struct place *place,
+                         const char *subset, const char *name)
 {
     struct route_clusters *clusters = routing->clusters;
     for (size_t i = 0; clusters != NULL && i < clusters->count; i++) {
@@ -403,7 +403,7 @@ static void cluster_note(struct routing *routing, const struct place *place, con
 }
 
 /* Without a port: the only one of the service, else the port that was called. */
-static const char *target_cluster(struct routing *routing, const struct route_target *target)
+static const char *target_cluster(const struct routing *routing, const struct route_target *target)
 {
     struct translation *t = routing->t;
     const char *host = model_full_host(t->model, t->arena, slice_of_text(target->host.value),
@@ -425,6 +425,14 @@ static const char *target_cluster(struct routing *routing, const struct route_ta
     }
     translation_uses(t, model_destination_rule(t->model, host, place.service, t->node->namespace));
     return name;
+}
+
+const char *route_target_cluster(struct translation *t, const struct place *place,
+                                 const struct object *object, const struct route_target *target,
+                                 struct route_clusters *clusters)
+{
+    struct routing routing = {.t = t, .place = place, .clusters = clusters, .object = object};
+    return target_cluster(&routing, target);
 }
 
 static void action_weights(struct routing *routing, ROUTE(RouteAction) * action,

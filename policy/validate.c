@@ -459,40 +459,51 @@ static void retries_check(struct checker *checker, const struct retries *retries
     }
 }
 
-static void weights_check(struct checker *checker, const struct http_rule *rule, const char *path)
+/* Where a rule sends what it matches. */
+struct targets {
+    const struct route_destination *at;
+    size_t count;
+    uint32_t line; /* of the list, else of the rule */
+};
+
+static void targets_check(struct checker *checker, struct targets targets, const char *path)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < rule->route.count; i++) {
-        sum += rule->route.at[i].weight.value;
+    if (targets.count == 0 || targets.count > TARGETS_MAX) {
+        refuse(checker, targets.line, path, "a rule needs a route; allowed: 1 to %d destinations",
+               TARGETS_MAX);
     }
-    if (rule->route.count > 1 && sum == 0 && !MUTANT(25)) {
-        refuse(checker, rule->route.line, PATH(checker, "%s.route", path),
-               "the weights sum to 0; allowed: at least one above 0");
+    for (size_t i = 0; i < targets.count; i++) {
+        const struct route_destination *target = &targets.at[i];
+        const char *item = PATH(checker, "%s[%zu]", path, i);
+        struct text host = target->destination.host;
+        host.line = host.line > 0 ? host.line : target->line;
+        host_check(checker, host, PATH(checker, "%s.destination.host", item), false);
+        header_edits_check(checker, &target->headers, PATH(checker, "%s.headers", item));
+        sum += target->weight.value;
+    }
+    if (targets.count > 1 && sum == 0 && !MUTANT(25)) {
+        refuse(checker, targets.line, path, "the weights sum to 0; allowed: at least one above 0");
     }
     if (sum > UINT32_MAX) {
-        refuse(checker, rule->route.line, PATH(checker, "%s.route", path),
-               "the weights sum to more than %u", (unsigned)UINT32_MAX);
+        refuse(checker, targets.line, path, "the weights sum to more than %u",
+               (unsigned)UINT32_MAX);
     }
 }
+
+#define TARGETS_OF(rule)                                                                           \
+    (struct targets)                                                                               \
+    {                                                                                              \
+        (rule)->route.at, (rule)->route.count,                                                     \
+            (rule)->route.line > 0 ? (rule)->route.line : (rule)->line                             \
+    }
 
 static void http_rule_check(struct checker *checker, const struct http_rule *rule, const char *path)
 {
     for (size_t i = 0; i < rule->match.count; i++) {
         http_match_check(checker, &rule->match.at[i], PATH(checker, "%s.match[%zu]", path, i));
     }
-    if (rule->route.count == 0 || rule->route.count > TARGETS_MAX) {
-        refuse(checker, rule->line, PATH(checker, "%s.route", path),
-               "a rule needs a route; allowed: 1 to %d destinations", TARGETS_MAX);
-    }
-    for (size_t i = 0; i < rule->route.count; i++) {
-        const struct route_destination *target = &rule->route.at[i];
-        const char *item = PATH(checker, "%s.route[%zu]", path, i);
-        struct text host = target->destination.host;
-        host.line = host.line > 0 ? host.line : target->line;
-        host_check(checker, host, PATH(checker, "%s.destination.host", item), false);
-        header_edits_check(checker, &target->headers, PATH(checker, "%s.headers", item));
-    }
-    weights_check(checker, rule, path);
+    targets_check(checker, TARGETS_OF(rule), PATH(checker, "%s.route", path));
     if (rule->timeout.line > 0 && rule->timeout.us == 0) {
         refuse(checker, rule->timeout.line, PATH(checker, "%s.timeout", path),
                "0s is not a timeout; allowed: 1ms or more; leave it out for none");
@@ -501,6 +512,43 @@ static void http_rule_check(struct checker *checker, const struct http_rule *rul
     }
     retries_check(checker, &rule->retries, PATH(checker, "%s.retries", path));
     header_edits_check(checker, &rule->headers, PATH(checker, "%s.headers", path));
+}
+
+/* "10.0.0.0/8"; an address alone is its whole length. */
+static void subnet_check(struct checker *checker, struct text subnet, const char *path)
+{
+    struct addr addr;
+    unsigned prefix;
+    if (!policy_subnet_parse(subnet.value, &addr, &prefix)) {
+        refuse(checker, subnet.line, path,
+               "\"%.64s\" is no subnet; allowed: an address, or ADDRESS/BITS", subnet.value);
+    }
+}
+
+static void l4_rule_check(struct checker *checker, const struct l4_rule *rule, const char *path,
+                          bool tls)
+{
+    for (size_t i = 0; i < rule->match.count; i++) {
+        const struct l4_match *match = &rule->match.at[i];
+        const char *item = PATH(checker, "%s.match[%zu]", path, i);
+        for (size_t s = 0; s < match->destination_subnets.count; s++) {
+            subnet_check(checker, match->destination_subnets.at[s],
+                         PATH(checker, "%s.destinationSubnets[%zu]", item, s));
+        }
+        for (size_t h = 0; h < match->sni_hosts.count; h++) {
+            host_check(checker, match->sni_hosts.at[h], PATH(checker, "%s.sniHosts[%zu]", item, h),
+                       true);
+        }
+        if (tls && match->sni_hosts.count == 0) {
+            refuse(checker, match->line, PATH(checker, "%s.sniHosts", item),
+                   "at least one name is needed");
+        }
+    }
+    if (tls && rule->match.count == 0) {
+        refuse(checker, rule->line, PATH(checker, "%s.match", path),
+               "a rule of tls needs a match with sniHosts");
+    }
+    targets_check(checker, TARGETS_OF(rule), PATH(checker, "%s.route", path));
 }
 
 static void virtual_service_check(struct checker *checker)
@@ -512,11 +560,17 @@ static void virtual_service_check(struct checker *checker)
     for (size_t i = 0; i < spec->hosts.count; i++) {
         host_check(checker, spec->hosts.at[i], PATH(checker, "spec.hosts[%zu]", i), true);
     }
-    if (spec->http.count == 0) {
-        refuse(checker, spec->line, "spec.http", "at least one rule is needed");
+    if (spec->http.count + spec->tls.count + spec->tcp.count == 0) {
+        refuse(checker, spec->line, "spec.http", "at least one rule of http, tls or tcp is needed");
     }
     for (size_t i = 0; i < spec->http.count; i++) {
         http_rule_check(checker, &spec->http.at[i], PATH(checker, "spec.http[%zu]", i));
+    }
+    for (size_t i = 0; i < spec->tls.count; i++) {
+        l4_rule_check(checker, &spec->tls.at[i], PATH(checker, "spec.tls[%zu]", i), true);
+    }
+    for (size_t i = 0; i < spec->tcp.count; i++) {
+        l4_rule_check(checker, &spec->tcp.at[i], PATH(checker, "spec.tcp[%zu]", i), false);
     }
 }
 

@@ -39,16 +39,22 @@ static size_t endpoints_count(const struct model_port *port, const struct subset
     return count;
 }
 
+/* Where a rule sends what it matches. */
+struct targets {
+    const struct route_destination *at;
+    size_t count;
+};
+
 /* The share of a rule's requests that one of its destinations gets, in percent. */
-static double share_of(const struct http_rule *rule, size_t index)
+static double share_of(const struct targets *targets, size_t index)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < rule->route.count; i++) {
-        sum += rule->route.at[i].weight.value;
+    for (size_t i = 0; i < targets->count; i++) {
+        sum += targets->at[i].weight.value;
     }
-    return rule->route.count == 1
+    return targets->count == 1
                ? 100.0
-               : 100.0 * rule->route.at[index].weight.value / (double)(sum > 0 ? sum : 1);
+               : 100.0 * targets->at[index].weight.value / (double)(sum > 0 ? sum : 1);
 }
 
 static const struct model_port *target_port(const struct model_service *service,
@@ -61,10 +67,10 @@ static const struct model_port *target_port(const struct model_service *service,
 }
 
 static void target_check(struct mesh_check *check, const struct object *object,
-                         const struct http_rule *rule, size_t index, const char *path)
+                         const struct targets *targets, size_t index, const char *path)
 {
-    const struct route_target *target = &rule->route.at[index].destination;
-    double share = share_of(rule, index);
+    const struct route_target *target = &targets->at[index].destination;
+    double share = share_of(targets, index);
     const char *host = model_full_host(check->model, check->arena,
                                        slice_of_text(target->host.value), object->namespace);
     const struct model_service *service = model_find_service(check->model, slice_of_text(host));
@@ -95,7 +101,7 @@ static void target_check(struct mesh_check *check, const struct object *object,
              "%s has no port %u; %.4g %% of the requests fail", host,
              (unsigned)target->port.number.value, share);
     } else if (share > 0 && endpoints_count(port, chosen) == 0) {
-        note(check, POLICY_SEVERITY_WARNING, object, rule->route.at[index].line,
+        note(check, POLICY_SEVERITY_WARNING, object, targets->at[index].line,
              arena_printf(check->arena, "%s.destination", path),
              "%s%s%s has no endpoint; %.4g %% of the requests fail", chosen != NULL ? subset : "",
              chosen != NULL ? " of " : "", host, share);
@@ -117,6 +123,14 @@ static void host_known(struct mesh_check *check, const struct object *object, st
     }
 }
 
+static void targets_check(struct mesh_check *check, const struct object *object,
+                          struct targets targets, const char *path)
+{
+    for (size_t i = 0; i < targets.count; i++) {
+        target_check(check, object, &targets, i, arena_printf(check->arena, "%s[%zu]", path, i));
+    }
+}
+
 static void virtual_service_check(struct mesh_check *check, const struct object *object)
 {
     const struct virtual_service *spec = object_virtual_service(object);
@@ -124,12 +138,20 @@ static void virtual_service_check(struct mesh_check *check, const struct object 
         host_known(check, object, spec->hosts.at[i],
                    arena_printf(check->arena, "spec.hosts[%zu]", i));
     }
+    for (size_t r = 0; r < spec->tls.count; r++) {
+        const struct l4_rule *rule = &spec->tls.at[r];
+        targets_check(check, object, (struct targets){rule->route.at, rule->route.count},
+                      arena_printf(check->arena, "spec.tls[%zu].route", r));
+    }
+    for (size_t r = 0; r < spec->tcp.count; r++) {
+        const struct l4_rule *rule = &spec->tcp.at[r];
+        targets_check(check, object, (struct targets){rule->route.at, rule->route.count},
+                      arena_printf(check->arena, "spec.tcp[%zu].route", r));
+    }
     for (size_t r = 0; r < spec->http.count; r++) {
         const struct http_rule *rule = &spec->http.at[r];
-        for (size_t d = 0; d < rule->route.count; d++) {
-            target_check(check, object, rule, d,
-                         arena_printf(check->arena, "spec.http[%zu].route[%zu]", r, d));
-        }
+        targets_check(check, object, (struct targets){rule->route.at, rule->route.count},
+                      arena_printf(check->arena, "spec.http[%zu].route", r));
         if (rule->match.count == 0 && r + 1 < spec->http.count) {
             note(check, POLICY_SEVERITY_WARNING, object, spec->http.at[r + 1].line,
                  arena_printf(check->arena, "spec.http[%zu]", r + 1),

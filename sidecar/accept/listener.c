@@ -72,7 +72,7 @@ static struct service *new_service(struct listener *listener, const struct filte
         binding_init(&service->binding, chain->http->routes, rng_u64(&listener->worker->rng));
     }
     if (chain->tcp != NULL) {
-        service_set_tcp(service, chain->tcp, rng_u64(&listener->worker->rng));
+        service_set_tcp(service, chain->tcp, &listener->worker->rng);
     }
     return service;
 }

@@ -184,11 +184,12 @@ static struct service *tcp_service(struct destinations *destinations,
                                    struct parcel *pin)
 {
     struct own_service *own = new_service(config->name, pin);
-    service_set_tcp(&own->service, tcp, rng_u64(&destinations->worker->rng));
+    service_set_tcp(&own->service, tcp, &destinations->worker->rng);
     return &own->service;
 }
 
-static struct service *cluster_service(const struct destination *config,
+static struct service *cluster_service(struct destinations *destinations,
+                                       const struct destination *config,
                                        const struct cluster_config *to, struct parcel *pin)
 {
     struct own_service *own = new_service(config->name, pin);
@@ -199,7 +200,7 @@ static struct service *cluster_service(const struct destination *config,
                                    .target_count = 1,
                                    .max_attempts = to == &passthrough ? 1 : 0,
                                    .idle_us = 3600 * SECONDS};
-    service_set_tcp(&own->service, &own->tcp, 0);
+    service_set_tcp(&own->service, &own->tcp, &destinations->worker->rng);
     return &own->service;
 }
 
@@ -211,15 +212,16 @@ static struct service *opaque_service(struct destinations *destinations,
         return NULL;
     }
     if (config->outcome == DESTINATION_PASSTHROUGH) {
-        return cluster_service(config, &passthrough, pin);
+        return cluster_service(destinations, config, &passthrough, pin);
     }
     for (unsigned i = 0; i < config->tcp_route_count; i++) {
         if (config->tcp_routes[i].sni_host_count == 0) {
             return tcp_service(destinations, config, &config->tcp_routes[i].tcp, pin);
         }
     }
-    return config->default_cluster != NULL ? cluster_service(config, config->default_cluster, pin)
-                                           : NULL;
+    return config->default_cluster != NULL
+               ? cluster_service(destinations, config, config->default_cluster, pin)
+               : NULL;
 }
 
 /* ---- by the name in a ClientHello ---- */

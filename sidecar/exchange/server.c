@@ -58,12 +58,12 @@ static struct weights_share *shares_of(const struct tcp_config *tcp)
     return shares;
 }
 
-void service_set_tcp(struct service *service, const struct tcp_config *tcp, uint64_t draw)
+void service_set_tcp(struct service *service, const struct tcp_config *tcp, struct rng *rng)
 {
     service->tcp = tcp;
     if (tcp->target_count > 1) {
         struct weights_share *shares = shares_of(tcp);
-        service->weights = weights_new(shares, tcp->target_count, draw);
+        service->weights = weights_new(shares, tcp->target_count, rng_u64(rng));
         mem_free(shares);
     }
 }

@@ -16,6 +16,7 @@
 struct worker;
 
 struct parcel;
+struct rng;
 struct service;
 struct weights;
 
@@ -65,8 +66,8 @@ struct service {
     struct service_choice *(*choose)(struct service *, const struct service_question *);
     void (*free)(struct service *);
 };
-/* Opaque TCP, whose configuration lives as long as the service. `draw`: the weights' start. */
-void service_set_tcp(struct service *service, const struct tcp_config *tcp, uint64_t draw);
+/* Opaque TCP, whose configuration lives as long as the service. Weights start by the numbers. */
+void service_set_tcp(struct service *service, const struct tcp_config *tcp, struct rng *rng);
 void service_ref(struct service *service);
 void service_unref(struct service **service);
 /* Releases what every service holds; its `free` calls it. */

@@ -120,8 +120,8 @@ static const struct {
     /* VirtualService. */
     {VIRTUAL "  hosts: []\n  http:\n  - name: x\n" ROUTE,
      "f.yaml:5: error: VirtualService/default/a: spec.hosts: at least one host is needed"},
-    {VIRTUAL "  hosts: [a]\n",
-     "f.yaml:5: error: VirtualService/default/a: spec.http: at least one rule is needed"},
+    {VIRTUAL "  hosts: [a]\n", "f.yaml:5: error: VirtualService/default/a: spec.http: at least one "
+                               "rule of http, tls or tcp is needed"},
     {HTTP "  - mirror: {host: b}\n" ROUTE,
      "f.yaml:7: error: VirtualService/default/a: spec.http[0].mirror: `mirror` is not supported "
      "yet"},
@@ -199,6 +199,28 @@ static const struct {
     {RULE "  trafficPolicy: {loadBalancer: {consistentHash: {}}}\n",
      "f.yaml:6: error: DestinationRule/default/a: spec.trafficPolicy.loadBalancer.consistentHash: "
      "`consistentHash` is not supported yet"},
+    /* Connections. */
+    {VIRTUAL "  hosts: [a]\n  tcp: [{route: []}]\n",
+     "f.yaml:6: error: VirtualService/default/a: spec.tcp[0].route: a rule needs a route; allowed: "
+     "1 to 1024 destinations"},
+    {VIRTUAL "  hosts: [a]\n  tcp: [{match: [{destinationSubnets: [10.0.0.0/33]}], route: "
+             "[{destination: {host: "
+             "a}}]}]\n",
+     "f.yaml:6: error: VirtualService/default/a: spec.tcp[0].match[0].destinationSubnets[0]: "
+     "\"10.0.0.0/33\" is no subnet; allowed: an address, or ADDRESS/BITS"},
+    {VIRTUAL
+     "  hosts: [a]\n  tcp: [{match: [{sniHosts: [a]}], route: [{destination: {host: a}}]}]\n",
+     "f.yaml:6: error: VirtualService/default/a: spec.tcp[0].match[0].sniHosts: unknown field"},
+    {VIRTUAL "  hosts: [a]\n  tcp: [{match: [{sourceSubnet: 10.0.0.0/8}], route: [{destination: "
+             "{host: a}}]}]\n",
+     "spec.tcp[0].match[0].sourceSubnet: `sourceSubnet` is not supported yet"},
+    {VIRTUAL "  hosts: [a]\n  tls: [{route: [{destination: {host: a}}]}]\n",
+     "spec.tls[0].match: a rule of tls needs a match with sniHosts"},
+    {VIRTUAL "  hosts: [a]\n  tls: [{match: [{port: 443}], route: [{destination: {host: a}}]}]\n",
+     "spec.tls[0].match[0].sniHosts: at least one name is needed"},
+    {VIRTUAL "  hosts: [a]\n  tcp: [{route: [{destination: {host: a}, weight: 0}, {destination: "
+             "{host: b}}]}]\n",
+     "spec.tcp[0].route: the weights sum to 0; allowed: at least one above 0"},
     /* PeerAuthentication. */
     {PEER "  mtls: {mode: ALWAYS}\n",
      "f.yaml:5: error: PeerAuthentication/default/a: spec.mtls.mode: \"ALWAYS\" is not supported; "
