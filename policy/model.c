@@ -283,15 +283,3 @@ const char *model_full_host(const struct model *model, struct arena *arena, stru
     const char *longer = arena_printf(arena, "%s%s.%s", host, svc, domain);
     return model_find_service(model, slice_of_text(longer)) != NULL ? longer : host;
 }
-
-const struct subset *model_find_subset(const struct object *rule, const char *name)
-{
-    const struct destination_rule *spec = object_destination_rule(rule);
-    for (size_t i = 0; i < spec->subsets.count; i++) {
-        const char *given = spec->subsets.at[i].name.value;
-        if (given != NULL && strcmp(given, name) == 0) {
-            return &spec->subsets.at[i];
-        }
-    }
-    return NULL;
-}

@@ -127,13 +127,25 @@ const char *model_full_host(const struct model *model, struct arena *arena, stru
 /* The VirtualService in force for a host: its exact name wins over the longest wildcard, the older
  * object over the younger; null when there is none. */
 const struct object *model_virtual_service(const struct model *model, const char *host);
-/* The DestinationRule for a host, as seen by a caller in `namespace`: of the caller's namespace,
- * else of the service's, else of the root's; an exact name hides a wildcard whole. `service` may be
- * null. */
-const struct object *model_destination_rule(const struct model *model, const char *host,
-                                            const struct model_service *service,
-                                            const char *namespace);
-/* Two rules for one host, of which one is ignored. */
+/* The DestinationRules of one host and namespace, the oldest first. They hold together, as in
+ * Istio: the subsets of all, and the first traffic policy. */
+struct model_rules {
+    const struct object *const *at;
+    size_t count; /* 0: there is none */
+};
+/* Those for a host, as seen by a caller in `namespace`: of the caller's namespace, else of the
+ * service's, else of the root's; an exact name hides a wildcard whole. `service` may be null. */
+struct model_rules model_destination_rules(const struct model *model, const char *host,
+                                           const struct model_service *service,
+                                           const char *namespace);
+/* Whose traffic policy holds; null: none has one. */
+const struct object *model_rules_policy(struct model_rules rules);
+/* The first subset of that name, and whose it is; null when there is none. */
+const struct subset *model_find_subset(struct model_rules rules, const char *name,
+                                       const struct object **owner);
+/* Those that hold together with this one, itself among them. */
+struct model_rules model_rules_of(const struct model *model, const struct object *rule);
+/* Two VirtualServices for one host, of which one is ignored. */
 struct model_conflict {
     const struct object *winner;
     const struct object *ignored;
@@ -152,6 +164,3 @@ const struct object *model_namespace_peer(const struct model *model, const char 
 /* Ports of the application that the PeerAuthentications of that workload name; in the arena. */
 const uint32_t *model_peer_ports(const struct model *model, struct arena *arena,
                                  const char *namespace, const struct labels *labels, size_t *count);
-
-/* The subset of a rule; null when it has none of that name. */
-const struct subset *model_find_subset(const struct object *rule, const char *name);

@@ -8,12 +8,13 @@ struct model_vip {
     const struct model_service *service;
 };
 
-/* A host that a VirtualService or a DestinationRule claims. Sorted by host, namespace (of
- * DestinationRules only), age; only the first of equals is kept. */
+/* A host that VirtualServices or DestinationRules claim. Sorted by host and namespace (of
+ * DestinationRules only). */
 struct model_claim {
-    const char *host;      /* whole, lower case; "*.suffix" */
-    const char *namespace; /* "" for VirtualServices: they hold everywhere */
-    const struct object *object;
+    const char *host;              /* whole, lower case; "*.suffix" */
+    const char *namespace;         /* "" for VirtualServices: they hold everywhere */
+    const struct object **objects; /* the oldest first; of VirtualServices it alone holds */
+    size_t object_count;
 };
 
 struct model_claims {

@@ -29,7 +29,7 @@ static int claim_compare(const void *left, const void *right)
     const struct model_claim *a = left;
     const struct model_claim *b = right;
     int order = claim_place_compare(a, b);
-    return order != 0 ? order : model_age_compare(a->object, b->object);
+    return order != 0 ? order : model_age_compare(a->objects[0], b->objects[0]);
 }
 
 /* The longest suffix first. */
@@ -54,12 +54,13 @@ static void claim_add(struct model *model, struct model_claims *claims, struct t
     struct model_claim claim = {
         .host = model_full_host(model, &model->arena, slice_of_text(host.value), object->namespace),
         .namespace = namespace,
-        .object = object,
     };
+    ARRAY_PUSH(&model->arena, claim.objects, claim.object_count, object);
     ARRAY_PUSH(&model->arena, claims->at, claims->count, claim);
 }
 
-/* Sorts; of those that claim the same the oldest stays, the others become conflicts. */
+/* Sorts, and puts those that claim the same together: of VirtualServices the younger ones are
+ * conflicts. */
 static void claims_finish(struct model *model, struct model_claims *claims)
 {
     struct arena *arena = &model->arena;
@@ -70,32 +71,45 @@ static void claims_finish(struct model *model, struct model_claims *claims)
     size_t kept = 0;
     for (size_t i = 0; i < claims->count; i++) {
         struct model_claim claim = claims->at[i];
-        const struct model_claim *before = kept > 0 ? &claims->at[kept - 1] : NULL;
+        struct model_claim *before = kept > 0 ? &claims->at[kept - 1] : NULL;
         if (before == NULL || claim_place_compare(before, &claim) != 0) {
             claims->at[kept++] = claim;
-            if (claim.host[0] == '*') {
-                ARRAY_PUSH(arena, claims->wild, claims->wild_count, claim);
-            }
-        } else if (before->object != claim.object) {
-            struct model_conflict conflict = {before->object, claim.object, claim.host};
-            ARRAY_PUSH(arena, model->conflicts, model->conflict_count, conflict);
+        } else if (before->objects[before->object_count - 1] != claim.objects[0]) {
+            ARRAY_PUSH(arena, before->objects, before->object_count, claim.objects[0]);
         }
     }
     claims->count = kept;
+    for (size_t i = 0; i < kept; i++) {
+        if (claims->at[i].host[0] == '*') {
+            ARRAY_PUSH(arena, claims->wild, claims->wild_count, claims->at[i]);
+        }
+    }
     if (claims->wild_count > 0) {
         qsort(claims->wild, claims->wild_count, sizeof *claims->wild, wild_compare);
     }
 }
 
-static const struct object *claim_exact(const struct model_claims *claims, const char *host,
-                                        const char *namespace)
+/* VirtualServices: only the oldest for a host is followed. */
+static void conflicts_note(struct model *model, const struct model_claims *claims)
 {
-    struct model_claim wanted = {host, namespace, NULL};
+    for (size_t i = 0; i < claims->count; i++) {
+        const struct model_claim *claim = &claims->at[i];
+        for (size_t o = 1; o < claim->object_count; o++) {
+            struct model_conflict conflict = {claim->objects[0], claim->objects[o], claim->host};
+            ARRAY_PUSH(&model->arena, model->conflicts, model->conflict_count, conflict);
+        }
+    }
+}
+
+static const struct model_claim *claim_exact(const struct model_claims *claims, const char *host,
+                                             const char *namespace)
+{
+    struct model_claim wanted = {host, namespace, NULL, 0};
     for (size_t low = 0, high = claims->count; low < high;) {
         size_t middle = low + (high - low) / 2;
         int order = claim_place_compare(&claims->at[middle], &wanted);
         if (order == 0) {
-            return claims->at[middle].object;
+            return &claims->at[middle];
         }
         if (order < 0) {
             low = middle + 1;
@@ -106,15 +120,15 @@ static const struct object *claim_exact(const struct model_claims *claims, const
     return NULL;
 }
 
-static const struct object *claim_find(const struct model_claims *claims, const char *host,
-                                       const char *namespace)
+static const struct model_claim *claim_find(const struct model_claims *claims, const char *host,
+                                            const char *namespace)
 {
-    const struct object *exact = claim_exact(claims, host, namespace);
+    const struct model_claim *exact = claim_exact(claims, host, namespace);
     for (size_t i = 0; exact == NULL && i < claims->wild_count; i++) {
         const struct model_claim *wild = &claims->wild[i];
         if (strcmp(wild->namespace, namespace) == 0 &&
             slice_ends(slice_of_text(host), slice_of_text(wild->host + 1))) {
-            return wild->object;
+            return wild;
         }
     }
     return exact;
@@ -122,12 +136,19 @@ static const struct object *claim_find(const struct model_claims *claims, const 
 
 const struct object *model_virtual_service(const struct model *model, const char *host)
 {
-    return claim_find(&model->virtual_services, host, "");
+    const struct model_claim *claim = claim_find(&model->virtual_services, host, "");
+    return claim != NULL ? claim->objects[0] : NULL;
 }
 
-const struct object *model_destination_rule(const struct model *model, const char *host,
-                                            const struct model_service *service,
-                                            const char *namespace)
+static struct model_rules rules_of_claim(const struct model_claim *claim)
+{
+    return claim != NULL ? (struct model_rules){claim->objects, claim->object_count}
+                         : (struct model_rules){NULL, 0};
+}
+
+struct model_rules model_destination_rules(const struct model *model, const char *host,
+                                           const struct model_service *service,
+                                           const char *namespace)
 {
     const char *order[] = {
         namespace,
@@ -135,10 +156,56 @@ const struct object *model_destination_rule(const struct model *model, const cha
         model->options.root_namespace,
         ISTIO_ROOT_NAMESPACE,
     };
-    for (size_t i = 0; i < COUNT_OF(order); i++) {
-        const struct object *rule = claim_find(&model->destination_rules, host, order[i]);
-        if (rule != NULL) {
-            return rule;
+    const struct model_claim *claim = NULL;
+    for (size_t i = 0; claim == NULL && i < COUNT_OF(order); i++) {
+        claim = claim_find(&model->destination_rules, host, order[i]);
+    }
+    return rules_of_claim(claim);
+}
+
+struct model_rules model_rules_of(const struct model *model, const struct object *rule)
+{
+    struct arena scratch;
+    arena_init(&scratch, NULL);
+    struct text host = object_destination_rule(rule)->host;
+    const char *full =
+        host.value != NULL
+            ? model_full_host(model, &scratch, slice_of_text(host.value), rule->namespace)
+            : "";
+    struct model_rules rules =
+        rules_of_claim(claim_exact(&model->destination_rules, full, rule->namespace));
+    arena_fini(&scratch);
+    return rules;
+}
+
+/* Istio: one that says nothing of traffic leaves that to the next. */
+static bool says_traffic(const struct object *rule)
+{
+    const struct destination_rule *spec = object_destination_rule(rule);
+    return spec->policy.settings.line > 0 || spec->policy.ports.count > 0;
+}
+
+const struct object *model_rules_policy(struct model_rules rules)
+{
+    for (size_t i = 0; i < rules.count; i++) {
+        if (says_traffic(rules.at[i])) {
+            return rules.at[i];
+        }
+    }
+    return NULL;
+}
+
+const struct subset *model_find_subset(struct model_rules rules, const char *name,
+                                       const struct object **owner)
+{
+    for (size_t r = 0; r < rules.count; r++) {
+        const struct destination_rule *spec = object_destination_rule(rules.at[r]);
+        for (size_t i = 0; i < spec->subsets.count; i++) {
+            const char *given = spec->subsets.at[i].name.value;
+            if (given != NULL && strcmp(given, name) == 0) {
+                *owner = rules.at[r];
+                return &spec->subsets.at[i];
+            }
         }
     }
     return NULL;
@@ -268,6 +335,7 @@ void model_build_rules(struct model *model)
     }
     claims_finish(model, &model->virtual_services);
     claims_finish(model, &model->destination_rules);
+    conflicts_note(model, &model->virtual_services);
     if (model->peer_authentication_count > 0) {
         qsort(model->peer_authentications, model->peer_authentication_count,
               sizeof *model->peer_authentications, peer_compare);

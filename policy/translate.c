@@ -21,6 +21,13 @@ void translation_uses(struct translation *t, const struct object *object)
     ARRAY_PUSH(t->arena, t->objects, t->object_count, object);
 }
 
+void rules_used(struct translation *t, struct model_rules rules)
+{
+    for (size_t i = 0; i < rules.count; i++) {
+        translation_uses(t, rules.at[i]);
+    }
+}
+
 static int object_compare(const void *left, const void *right)
 {
     return strcmp((*(const struct object *const *)left)->id,

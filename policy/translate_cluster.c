@@ -71,19 +71,23 @@ static void settings_merge(struct settings *settings, const struct traffic_polic
     }
 }
 
+/* The rules of a host hold together; what is said of a cluster is said by the one that has the
+ * subset, else by the one that has the traffic policy. */
 struct settings settings_of(struct translation *t, const struct place *place, const char *subset)
 {
     struct settings settings = {0};
-    settings.rule =
-        model_destination_rule(t->model, place->host, place->service, t->node->namespace);
-    if (settings.rule == NULL) {
+    struct model_rules rules =
+        model_destination_rules(t->model, place->host, place->service, t->node->namespace);
+    if (rules.count == 0) {
         return settings;
     }
-    translation_uses(t, settings.rule);
+    rules_used(t, rules);
+    const struct object *policy = model_rules_policy(rules);
+    settings.rule = policy != NULL ? policy : rules.at[0];
     const struct destination_rule *spec = object_destination_rule(settings.rule);
     settings_merge(&settings, &spec->policy, place->number);
     settings.line = spec->line;
-    settings.subset = subset != NULL ? model_find_subset(settings.rule, subset) : NULL;
+    settings.subset = subset != NULL ? model_find_subset(rules, subset, &settings.rule) : NULL;
     if (settings.subset != NULL) {
         settings_merge(&settings, &settings.subset->policy, place->number);
         settings.line = settings.subset->line;

@@ -66,6 +66,8 @@ const char *workload_text(struct arena *arena, const struct model_workload *work
 /* A resource is made from this object; null is ignored. */
 void translation_uses(struct translation *t, const struct object *object);
 
+void rules_used(struct translation *t, struct model_rules rules);
+
 struct place place_of(const struct translation *t, const char *host, uint32_t number);
 struct settings settings_of(struct translation *t, const struct place *place, const char *subset);
 /* "outbound|8000|v1|order-service.default.svc.cluster.local"; subset may be null. */

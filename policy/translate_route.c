@@ -423,7 +423,7 @@ static const char *target_cluster(const struct routing *routing, const struct ro
     if (place.service != NULL) {
         translation_uses(t, place.service->object);
     }
-    translation_uses(t, model_destination_rule(t->model, host, place.service, t->node->namespace));
+    rules_used(t, model_destination_rules(t->model, host, place.service, t->node->namespace));
     return name;
 }
 

@@ -83,9 +83,10 @@ static void target_check(struct mesh_check *check, const struct object *object,
     const char *subset = target->subset.value;
     const struct subset *chosen = NULL;
     if (subset != NULL && subset[0] != '\0') {
-        const struct object *owner =
-            model_destination_rule(check->model, host, service, object->namespace);
-        chosen = owner != NULL ? model_find_subset(owner, subset) : NULL;
+        const struct object *owner;
+        chosen = model_find_subset(
+            model_destination_rules(check->model, host, service, object->namespace), subset,
+            &owner);
         if (chosen == NULL) {
             note(check, POLICY_SEVERITY_PENDING, object, target->subset.line,
                  arena_printf(check->arena, "%s.destination.subset", path),
@@ -161,6 +162,37 @@ static void virtual_service_check(struct mesh_check *check, const struct object 
     }
 }
 
+/* What an older rule for the host has said already. */
+static void destination_rule_check(struct mesh_check *check, const struct object *object)
+{
+    struct model_rules rules = model_rules_of(check->model, object);
+    const struct destination_rule *spec = object_destination_rule(object);
+    if (rules.count < 2 || rules.at[0] == object) {
+        return;
+    }
+    note(check, POLICY_SEVERITY_WARNING, object, spec->host.line, "spec.host",
+         "merged with %s (%s:%u), which is older", rules.at[0]->id, rules.at[0]->file,
+         (unsigned)rules.at[0]->line);
+    const struct object *policy = model_rules_policy(rules);
+    if (policy != object && spec->policy.settings.line > 0) {
+        note(check, POLICY_SEVERITY_WARNING, object, spec->policy.settings.line,
+             "spec.trafficPolicy", "ignored: that of %s (%s:%u) holds", policy->id, policy->file,
+             (unsigned)policy->line);
+    }
+    for (size_t i = 0; i < spec->subsets.count; i++) {
+        const struct subset *subset = &spec->subsets.at[i];
+        const struct object *owner = object;
+        const char *name = subset->name.value != NULL ? subset->name.value : "";
+        (void)model_find_subset(rules, name, &owner);
+        if (owner != object) {
+            note(check, POLICY_SEVERITY_WARNING, object, subset->line,
+                 arena_printf(check->arena, "spec.subsets[%zu]", i),
+                 "ignored: %s (%s:%u) has a subset %s", owner->id, owner->file,
+                 (unsigned)owner->line, name);
+        }
+    }
+}
+
 static void conflicts_check(struct mesh_check *check)
 {
     size_t count = 0;
@@ -209,6 +241,7 @@ void policy_validate_model(const struct model *model, struct policy_problems *pr
             virtual_service_check(&check, object);
         } else if (object->kind == OBJECT_KIND_DESTINATION_RULE) {
             host_known(&check, object, object_destination_rule(object)->host, "spec.host");
+            destination_rule_check(&check, object);
         } else if (object->kind == OBJECT_KIND_PEER_AUTHENTICATION) {
             peers_check(&check, object);
         }

@@ -118,6 +118,17 @@ class OnDemand(unittest.TestCase):
                            workload("late", "no-such-service", "v1", app.port))
         wait_for(lambda: ask(connection)[0] == 200, what="the service that appeared")
 
+    def test_two_rules_of_one_host_hold_together(self):
+        """Each has a subset that the other does not know."""
+        mesh = self.mesh(options=("--workers", "1"))
+        rules = [{**SUBSETS, "metadata": {"name": name}, "spec": {
+            "host": "order-service", "subsets": [{"name": name, "labels": {"version": name}}]}}
+            for name in ("v1", "v2")]
+        mesh.write("mesh.yaml", *(each for each in mesh.objects if each is not SUBSETS), *rules)
+        mesh.change("canary.yaml", split(50, 50))
+        connection = self.connect(mesh.client, ORDER)
+        self.assertEqual(self.shares(connection, 20), {"v1": 10, "v2": 10})
+
     def test_one_address_of_two_services_is_told_apart_by_authority(self):
         """Also on one connection; who is named by nobody is served by the older."""
         shared = "10.96.0.50:80"

@@ -206,7 +206,9 @@ static void test_exact_rule_hides_wildcards_and_callers_come_first(void **state)
         const struct model_service *service =
             model_find_service(mesh.model, slice_of_text(rows[i].host));
         assert_string_equal(
-            model_destination_rule(mesh.model, rows[i].host, service, rows[i].namespace)->name,
+            model_destination_rules(mesh.model, rows[i].host, service, rows[i].namespace)
+                .at[0]
+                ->name,
             rows[i].rule);
     }
     mesh_fini(&mesh);
