@@ -43,6 +43,7 @@ void worker_settings_init(struct worker_settings *settings)
         .h2_budget =
             {[H2_BUDGET_RESET] = 1000, [H2_BUDGET_GLITCH] = 500, [H2_BUDGET_CONTROL] = 2000},
         .mux_connections = 4,
+        .trim_bytes = 64 * 1024,
         .sampling_ppm = 10000,
     };
 }
@@ -108,7 +109,6 @@ void worker_set_workload(struct worker *worker, struct slice workload)
 /* ---- memory after a burst ---- */
 
 #define TRIM_AFTER_US 100000U
-#define TRIM_WORTH_IT (64U * 1024)
 
 void worker_trim_soon(struct worker *worker)
 {
@@ -128,9 +128,9 @@ static void run_trim(struct task *task)
     arena_pool_trim(&loop->arenas);
     buf_pool_trim(&loop->bufs);
     size_t fallen = alloc_fallen();
-    bool moving = fallen > TRIM_WORTH_IT;
+    bool moving = fallen > worker->settings->trim_bytes;
     worker->trim_owed += fallen;
-    if (!moving && worker->trim_owed > TRIM_WORTH_IT) {
+    if (!moving && worker->trim_owed > worker->settings->trim_bytes) {
         worker->trim_owed = 0;
         alloc_trim();
     }

@@ -50,6 +50,7 @@ struct worker_settings {
     uint32_t sampling_ppm;          /* of traces, where the listener does not say */
     enum trace_headers trace_headers;
     uint64_t memory_limit; /* bytes; 0: none */
+    uint64_t trim_bytes;   /* freed ones that are worth giving back to the kernel */
 };
 
 /* Behaviour.md's defaults. */

@@ -266,6 +266,7 @@ void node_init(struct node *node, const struct node_options *options)
     *node = (struct node){.options = *options, .worker_count = options->workers};
     node->changed.run = on_changed;
     worker_settings_init(&node->settings);
+    node->settings.trim_bytes = UINT64_MAX; /* the heap is that of all runs: it knows no seed */
     for (unsigned i = 0; i < node->worker_count; i++) {
         node->hosts[i] = world_host(options->world, options->pod, options->name, true);
         node->list[i] = &node->workers[i];
