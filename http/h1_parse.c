@@ -196,44 +196,55 @@ static enum h1_parsed walk_start_line(struct walk *walk)
     return reason == CODEC_BAD_NONE ? H1_PARSED_DONE : bad(walk, reason);
 }
 
-/* Goes on field by field to the empty line; *used is set on DONE. A name is looked at once: what
+/* One line of the section, which begins at `line`; its bytes before `known` are text. DONE: *end is
+ * where its CRLF stands, and at `line` itself for the empty line. A name is looked at once: what
  * scan_token passes is text too. */
+static inline enum h1_parsed walk_field(struct walk *walk, size_t line, size_t known,
+                                        const struct line_rule *rule, size_t *end)
+{
+    const uint8_t *bytes = walk->in.at;
+    size_t available = walk->in.len < rule->limit ? walk->in.len : rule->limit;
+    size_t name_end = line;
+    if (LIKELY(known == line && line < available && bytes[line] != '\r')) {
+        name_end = scan_token_from(bytes, line, available);
+        known = name_end;
+    }
+    enum h1_parsed found = find_end(walk, known, rule, end);
+    if (found != H1_PARSED_DONE || *end == line) {
+        return found;
+    }
+    if (walk->at.fields == walk->limits->fields) {
+        return bad(walk, CODEC_BAD_HEAD_COUNT);
+    }
+    if (UNLIKELY(name_end == line)) { /* none, or it was looked at in an earlier call */
+        name_end = line + scan_token(bytes + line, *end - line);
+    }
+    enum codec_bad reason =
+        parse_field(slice_of(bytes + line, *end - line), name_end - line, walk->out->kind,
+                    &walk->out->headers.field[walk->at.fields]);
+    walk->at.fields++;
+    return reason == CODEC_BAD_NONE ? H1_PARSED_DONE : bad(walk, reason);
+}
+
+/* Goes on field by field to the empty line; *used is set on DONE. */
 static enum h1_parsed walk_fields(struct walk *walk, size_t *used)
 {
     const struct line_rule rule = {walk->limits->head_bytes, CODEC_BAD_HEAD_LARGE, CODEC_BAD_FIELD};
-    const uint8_t *bytes = walk->in.at;
-    size_t available = walk->in.len < rule.limit ? walk->in.len : rule.limit;
+    size_t line = walk->at.line;
+    size_t known = walk->at.scanned > line ? walk->at.scanned : line;
     for (;;) {
-        size_t line = walk->at.line;
-        bool resumed = walk->at.scanned > line;
-        size_t name_len = 0;
         size_t end = 0;
-        if (line < available && bytes[line] != '\r' && !resumed) {
-            name_len = scan_token_from(bytes, line, available) - line;
-        }
-        size_t from = resumed ? walk->at.scanned : line + name_len;
-        enum h1_parsed found = find_end(walk, from, &rule, &end);
+        enum h1_parsed found = walk_field(walk, line, known, &rule, &end);
         if (found != H1_PARSED_DONE) {
+            walk->at.line = (uint32_t)line;
             return found;
         }
         if (end == line) {
             *used = end + 2;
             return H1_PARSED_DONE;
         }
-        if (walk->at.fields == walk->limits->fields) {
-            return bad(walk, CODEC_BAD_HEAD_COUNT);
-        }
-        if (resumed) {
-            name_len = scan_token(bytes + line, end - line);
-        }
-        enum codec_bad reason =
-            parse_field(slice_of(bytes + line, end - line), name_len, walk->out->kind,
-                        &walk->out->headers.field[walk->at.fields]);
-        if (reason != CODEC_BAD_NONE) {
-            return bad(walk, reason);
-        }
-        walk->at.fields++;
-        walk->at.line = (uint32_t)end + 2;
+        line = end + 2;
+        known = line;
     }
 }
 

@@ -23,6 +23,17 @@ static bool is_visible(uint8_t byte)
     return byte > 0x20 && byte < 0x7f;
 }
 
+static bool is_target(uint8_t byte)
+{
+    return is_visible(byte) && byte != '#';
+}
+
+static bool is_host(uint8_t byte)
+{
+    return (uint8_t)((byte | 0x20) - 'a') < 26 || (uint8_t)(byte - '0') < 10 || byte == '-' ||
+           byte == '.';
+}
+
 static bool is_plain_path(uint8_t byte)
 {
     return byte != '%' && byte != '.' && byte != '\\' && byte != '?';
@@ -41,6 +52,8 @@ static bool is_plain_path(uint8_t byte)
 SCALAR_SCAN(scan_token_scalar, scan_is_token)
 SCALAR_SCAN(scan_text_scalar, is_text)
 SCALAR_SCAN(scan_visible_scalar, is_visible)
+SCALAR_SCAN(scan_target_scalar, is_target)
+SCALAR_SCAN(scan_host_scalar, is_host)
 SCALAR_SCAN(scan_plain_path_scalar, is_plain_path)
 
 #if defined(__SSE2__)
@@ -48,6 +61,16 @@ SCALAR_SCAN(scan_plain_path_scalar, is_plain_path)
 static inline unsigned stops_visible(__m128i v)
 {
     return ~(unsigned)_mm_movemask_epi8(scan_in_range(v, 0x21, 0x7e - 0x21)) & 0xffffU;
+}
+
+static inline unsigned stops_target(__m128i v)
+{
+    return stops_visible(v) | (unsigned)_mm_movemask_epi8(scan_is_byte(v, '#'));
+}
+
+static inline unsigned stops_host(__m128i v)
+{
+    return scan_stops_common_token(v) & ~(unsigned)_mm_movemask_epi8(scan_is_byte(v, '.'));
 }
 
 static inline unsigned stops_plain_path(__m128i v)
@@ -79,6 +102,8 @@ static inline unsigned stops_plain_path(__m128i v)
 
 SIMD_SCAN(scan_text, scan_stops_text)
 SIMD_SCAN(scan_visible, stops_visible)
+SIMD_SCAN(scan_target, stops_target)
+SIMD_SCAN(scan_host, stops_host)
 SIMD_SCAN(scan_plain_path, stops_plain_path)
 
 size_t scan_token(const uint8_t *at, size_t len)
@@ -114,6 +139,16 @@ size_t scan_text(const uint8_t *at, size_t len)
 size_t scan_visible(const uint8_t *at, size_t len)
 {
     return scan_visible_scalar(at, len);
+}
+
+size_t scan_target(const uint8_t *at, size_t len)
+{
+    return scan_target_scalar(at, len);
+}
+
+size_t scan_host(const uint8_t *at, size_t len)
+{
+    return scan_host_scalar(at, len);
 }
 
 size_t scan_plain_path(const uint8_t *at, size_t len)

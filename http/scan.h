@@ -24,6 +24,12 @@ size_t scan_text_scalar(const uint8_t *at, size_t len);
 /* VCHAR: 0x21 to 0x7e; what a request-target is made of. */
 size_t scan_visible(const uint8_t *at, size_t len);
 size_t scan_visible_scalar(const uint8_t *at, size_t len);
+/* The same but for '#': a target has no fragment (RFC 9112 3.2). */
+size_t scan_target(const uint8_t *at, size_t len);
+size_t scan_target_scalar(const uint8_t *at, size_t len);
+/* Letters, digits, '-' and '.': all of most hosts. */
+size_t scan_host(const uint8_t *at, size_t len);
+size_t scan_host_scalar(const uint8_t *at, size_t len);
 /* Path bytes that need no second look: stops at `%`, `.`, `\` and `?`. */
 size_t scan_plain_path(const uint8_t *at, size_t len);
 size_t scan_plain_path_scalar(const uint8_t *at, size_t len);

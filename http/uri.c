@@ -49,7 +49,7 @@ static bool is_name_byte(uint8_t c)
 /* reg-name or IPv4 address (RFC 3986 3.2.2): how far it goes; s.len + 1 for a broken escape. */
 static size_t name_end(struct slice s)
 {
-    size_t i = 0;
+    size_t i = scan_host(s.at, s.len);
     while (i < s.len) {
         if (is_name_byte(s.at[i])) {
             i++;
@@ -145,7 +145,7 @@ static bool parse_absolute(struct slice target, struct uri_target *out)
 bool uri_parse_target(struct slice method, struct slice target, struct uri_target *out)
 {
     *out = (struct uri_target){.form = URI_ORIGIN};
-    if (target.len == 0 || scan_visible(target.at, target.len) != target.len) {
+    if (target.len == 0 || scan_target(target.at, target.len) != target.len) {
         return false;
     }
     if (slice_eq(method, SLICE("CONNECT"))) {
@@ -154,9 +154,6 @@ bool uri_parse_target(struct slice method, struct slice target, struct uri_targe
         out->authority = target;
         /* RFC 9110 9.3.6: a port is required, and not an invalid one. */
         return uri_parse_authority(target, &parts) && parts.has_port && parts.port != 0;
-    }
-    if (memchr(target.at, '#', target.len) != NULL) {
-        return false;
     }
     bool options = slice_eq(method, SLICE("OPTIONS"));
     if (target.at[0] == '/') {

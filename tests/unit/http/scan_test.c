@@ -14,6 +14,8 @@ static const struct {
     {scan_token, scan_token_scalar, "abcXYZ019-_!#~"},
     {scan_text, scan_text_scalar, "abc \t\x80\xff~!"},
     {scan_visible, scan_visible_scalar, "abc/?%~!"},
+    {scan_target, scan_target_scalar, "abc/?%~!"},
+    {scan_host, scan_host_scalar, "app-1.bench"},
     {scan_plain_path, scan_plain_path_scalar, "abc/-_~"},
 };
 
@@ -29,7 +31,7 @@ static void test_twins_agree_on_random_input(void **state)
     (void)state;
     uint32_t seed = 7;
     for (unsigned round = 0; round < 40000; round++) {
-        unsigned which = round % 4;
+        unsigned which = round % COUNT_OF(twins);
         size_t len = next_random(&seed) % 80;
         uint8_t *bytes = malloc(len > 0 ? len : 1);
         assert_non_null(bytes);
@@ -41,6 +43,11 @@ static void test_twins_agree_on_random_input(void **state)
             bytes[next_random(&seed) % len] = (uint8_t)next_random(&seed);
         }
         assert_int_equal(twins[which].simd(bytes, len), twins[which].scalar(bytes, len));
+        size_t from = len > 0 ? next_random(&seed) % len : 0;
+        assert_int_equal(scan_text_from(bytes, from, len),
+                         from + scan_text_scalar(bytes + from, len - from));
+        assert_int_equal(scan_token_from(bytes, from, len),
+                         from + scan_token_scalar(bytes + from, len - from));
         free(bytes);
     }
 }
@@ -49,7 +56,7 @@ static void test_every_byte_at_every_place(void **state)
 {
     (void)state;
     uint8_t bytes[40];
-    for (unsigned which = 0; which < 4; which++) {
+    for (unsigned which = 0; which < COUNT_OF(twins); which++) {
         for (unsigned byte = 0; byte < 256; byte++) {
             for (size_t at = 0; at < sizeof bytes; at++) {
                 memset(bytes, 'a', sizeof bytes);
