@@ -53,6 +53,17 @@ void *arena_room(struct arena *arena, size_t size) MUST_USE;
 uint8_t *arena_bytes(struct arena *arena, size_t size) MUST_USE;
 /* A copy of the bytes (a zero byte stands behind it, not counted). */
 struct slice arena_dup(struct arena *arena, struct slice bytes);
+/* A copy without the zero byte, for what is short. */
+static inline struct slice arena_put(struct arena *arena, struct slice bytes)
+{
+    uint8_t *to = arena->at;
+    if (UNLIKELY(bytes.len >= (size_t)(arena->end - to))) {
+        return arena_dup(arena, bytes);
+    }
+    arena->at += bytes.len;
+    slice_put(to, bytes);
+    return slice_of(to, bytes.len);
+}
 /* A null-terminated copy. */
 char *arena_text(struct arena *arena, struct slice bytes);
 char *arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);

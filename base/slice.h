@@ -57,6 +57,14 @@ static inline void slice_put(uint8_t *to, struct slice s)
     }
 }
 
+/* Eight bytes as one word: bit 0x80 of each that lies in [first, last], both below 0x80. */
+static inline uint64_t slice_word_range(uint64_t word, uint8_t first, uint8_t last)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t low = word & ones * 0x7f;
+    return (low + ones * (0x80U - first)) & ~(low + ones * (0x7fU - last)) & ~word & ones << 7;
+}
+
 static inline bool slice_eq(struct slice a, struct slice b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);

@@ -126,6 +126,7 @@ static enum codec_bad parse_field(struct slice line, size_t name_len, enum messa
     field->id = (uint8_t)header_id_of(field->name);
     field->dropped = false;
     field->no_index = false;
+    field->spelled = true;
     return CODEC_BAD_NONE;
 }
 

@@ -66,19 +66,6 @@ static void put_number(struct pen *pen, uint64_t number)
     put(pen, digits + at, sizeof digits - at);
 }
 
-static void put_title(struct pen *pen, struct slice name)
-{
-    bool first = true;
-    for (size_t i = 0; i < name.len; i++) {
-        uint8_t byte = name.at[i];
-        if (first && byte >= 'a' && byte <= 'z') {
-            byte = (uint8_t)(byte - 0x20);
-        }
-        first = byte == '-';
-        put(pen, &byte, 1);
-    }
-}
-
 #define ID_BIT(id) (UINT64_C(1) << HEADER_##id)
 
 /* What is said of this hop is made anew, whatever is among the fields. */
@@ -91,12 +78,16 @@ static bool is_framing(uint8_t id)
     return (framing >> id & 1U) != 0;
 }
 
+/* For one more than the room: a name may be cut there, so each byte knows what stands before it. */
 static NOINLINE void put_field_slow(struct pen *pen, const struct header *field, bool title)
 {
-    if (title) {
-        put_title(pen, field->name);
-    } else {
-        put_slice(pen, field->name);
+    uint8_t before = '-';
+    for (size_t i = 0; i < field->name.len; i++) {
+        uint8_t byte = field->name.at[i];
+        bool raised = title && before == '-' && byte >= 'a' && byte <= 'z';
+        before = byte;
+        byte = (uint8_t)(byte - (raised ? 0x20 : 0));
+        put(pen, &byte, 1);
     }
     PUT(pen, ": ");
     put_slice(pen, field->value);
@@ -113,12 +104,15 @@ static void put_fields(struct pen *pen, const struct message *message)
         }
         size_t size = field->name.len + field->value.len + 4;
         bool title = lower && !field->spelled;
-        if (UNLIKELY(title || (size_t)(pen->end - pen->at) < size)) {
+        if (UNLIKELY((size_t)(pen->end - pen->at) < size)) {
             put_field_slow(pen, field, title);
             continue;
         }
         uint8_t *at = pen->at;
         slice_put(at, field->name);
+        if (title) {
+            header_name_to_title(at, field->name.len);
+        }
         at += field->name.len;
         memcpy(at, ": ", 2);
         slice_put(at + 2, field->value);

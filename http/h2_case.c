@@ -1,5 +1,6 @@
 #include "http/h2_case.h"
 
+#include <endian.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -7,23 +8,46 @@
 #define AS_TITLE 1U
 #define AS_LOWER 2U
 
-/* Which of the two spellings a name has; one without letters has both. */
+/* Up to eight bytes from `at` on, zeros behind the last. */
+static uint64_t word_at(struct slice name, size_t at)
+{
+    uint64_t word = 0;
+    if (name.len - at >= 8) {
+        memcpy(&word, name.at + at, 8);
+        return le64toh(word);
+    }
+    if (name.len >= 8) {
+        memcpy(&word, name.at + name.len - 8, 8);
+        return le64toh(word) >> 8 * (8 - (name.len - at));
+    }
+    memcpy(&word, name.at, name.len);
+    return le64toh(word);
+}
+
+/* Which of the two spellings a name has; one without letters has both. Eight bytes at a time; the
+ * zeros behind a short name are no letters. */
 static unsigned spelling_of(struct slice name)
 {
-    unsigned spelling = AS_TITLE | AS_LOWER;
-    bool first = true;
-    for (size_t i = 0; i < name.len; i++) {
-        uint8_t byte = name.at[i];
-        bool upper = (uint8_t)(byte - 'A') < 26;
-        bool lower = (uint8_t)(byte - 'a') < 26;
-        if (upper) {
-            spelling &= first ? AS_TITLE : 0;
-        } else if (lower && first) {
-            spelling &= AS_LOWER;
-        }
-        first = byte == '-';
+    uint64_t no_title = 0;
+    uint64_t no_lower = 0;
+    uint64_t begins = 0x80; /* the byte begins a word; the lowest is the first */
+    for (size_t at = 0; at < name.len; at += 8) {
+        uint64_t word = word_at(name, at);
+        uint64_t upper = slice_word_range(word, 'A', 'Z');
+        uint64_t lower = slice_word_range(word, 'a', 'z');
+        uint64_t dashes = slice_word_range(word, '-', '-');
+        uint64_t first = begins | dashes << 8;
+        begins = dashes >> 56;
+        no_title |= (upper & ~first) | (lower & first);
+        no_lower |= upper;
     }
-    return spelling;
+    return (no_title == 0 ? AS_TITLE : 0) | (no_lower == 0 ? AS_LOWER : 0);
+}
+
+/* Fields that we added were spelled by nobody. */
+static bool is_told(const struct header *field)
+{
+    return field->spelled && !field->dropped;
 }
 
 static bool listed(struct slice list, struct slice name)
@@ -42,7 +66,7 @@ struct slice h2_case_write(const struct headers *headers, uint8_t *room)
     unsigned lower = 0;
     unsigned all = 0;
     for (unsigned i = 0; i < headers->count; i++) {
-        if (!headers->field[i].dropped) {
+        if (is_told(&headers->field[i])) {
             unsigned spelling = spelling_of(headers->field[i].name);
             title += (spelling & AS_TITLE) != 0;
             lower += (spelling & AS_LOWER) != 0;
@@ -57,7 +81,7 @@ struct slice h2_case_write(const struct headers *headers, uint8_t *room)
     }
     for (unsigned i = 0; i < headers->count; i++) {
         struct slice name = headers->field[i].name;
-        bool other = !headers->field[i].dropped && (spelling_of(name) & usual) == 0;
+        bool other = is_told(&headers->field[i]) && (spelling_of(name) & usual) == 0;
         if (other && len + 1 + name.len <= H2_CASE_BYTES_MAX &&
             !listed(slice_of(room, len), name)) {
             room[len] = ',';

@@ -12,7 +12,8 @@
 /* Of a value; names beyond it lose their spelling. */
 #define H2_CASE_BYTES_MAX 1024
 
-/* The value for a message that came over HTTP/1; lies in `room`, of H2_CASE_BYTES_MAX bytes. */
+/* The value for a message that came over HTTP/1, of its fields that are `spelled`; lies in `room`,
+ * of H2_CASE_BYTES_MAX bytes. */
 struct slice h2_case_write(const struct headers *headers, uint8_t *room);
 /* Spells the names of a message that came with `value`; they then borrow from it. */
 void h2_case_read(struct message *message, struct slice value);

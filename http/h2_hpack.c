@@ -6,14 +6,6 @@
 #include "http/h2_table.h"
 #include "http/scan.h"
 
-#define ONES UINT64_C(0x0101010101010101)
-
-/* Upper case in any of eight bytes (all below 0x80): bit 0x80 of each byte that has it. */
-static uint64_t upper_in_word(uint64_t word)
-{
-    return (word + ONES * (0x80 - 'A')) & ~(word + ONES * (0x80 - 'Z' - 1)) & ONES << 7;
-}
-
 static bool has_upper(struct slice name)
 {
     size_t at = 0;
@@ -21,7 +13,7 @@ static bool has_upper(struct slice name)
     for (; at + 8 <= name.len; at += 8) {
         uint64_t word;
         memcpy(&word, name.at + at, 8);
-        upper |= upper_in_word(word);
+        upper |= slice_word_range(word, 'A', 'Z');
     }
     for (; at < name.len; at++) {
         upper |= (uint8_t)(name.at[at] - 'A') < 26;
@@ -146,7 +138,14 @@ static inline bool look_up(const struct hpack_table *table, uint32_t index, stru
     return true;
 }
 
-static inline void list_add(struct hpack_list *list, const struct header *field, bool malformed)
+/* Where the next field is made: at the list's end, or beside a list that is full. */
+static inline struct header *list_next(const struct hpack_list *list, struct header *beside)
+{
+    return LIKELY(list->count < list->capacity) ? &list->field[list->count] : beside;
+}
+
+/* Keeps what stands in list_next's place. */
+static inline void list_keep(struct hpack_list *list, const struct header *field, bool malformed)
 {
     list->malformed |= malformed;
     list->list_size += field->name.len + field->value.len + HPACK_ENTRY_EXTRA;
@@ -157,9 +156,6 @@ static inline void list_add(struct hpack_list *list, const struct header *field,
         list->used = 0; /* nothing is kept: each later field may use all of the scratch */
         return;
     }
-    if (field != &list->field[list->count]) {
-        list->field[list->count] = *field;
-    }
     list->count++;
 }
 
@@ -168,42 +164,44 @@ static bool read_literal(struct hpack_decoder *decoder, struct slice *in, struct
 {
     uint8_t first = in->at[0];
     bool insert = (first & 0x40) != 0;
-    struct header field = {.id = HEADER_OTHER};
+    struct header beside;
+    struct header *field = list_next(list, &beside);
     uint32_t index;
     bool malformed = false;
+    *field = (struct header){.id = HEADER_OTHER};
     if (!read_int(in, insert ? 6 : 4, &index)) {
         return false;
     }
     bool cut = false;
     if (index == 0) {
-        if (!read_string(in, list, &field.name, &cut)) {
+        if (!read_string(in, list, &field->name, &cut)) {
             return false;
         }
-    } else if (!look_up(&decoder->table, index, &field, &malformed)) {
+    } else if (!look_up(&decoder->table, index, field, &malformed)) {
         return false;
     }
-    if (!read_string(in, list, &field.value, &cut)) {
+    if (!read_string(in, list, &field->value, &cut)) {
         return false;
     }
     if (cut) {
         list->over_size = true;
     } else {
         if (index == 0) {
-            field.id = id_of_name(field.name);
+            field->id = id_of_name(field->name);
             /* A name that is one of ours can only be wrong in its case. */
-            malformed = field.id == HEADER_OTHER || field.id == HPACK_PSEUDO_UNKNOWN
-                            ? !name_ok(field.name)
-                            : has_upper(field.name);
+            malformed = field->id == HEADER_OTHER || field->id == HPACK_PSEUDO_UNKNOWN
+                            ? !name_ok(field->name)
+                            : has_upper(field->name);
         } else {
-            malformed = malformed && !name_ok(field.name);
+            malformed = malformed && !name_ok(field->name);
         }
-        malformed |= !value_ok(field.value);
+        malformed |= !value_ok(field->value);
     }
-    field.no_index = !insert && (first & 0x10) != 0;
+    field->no_index = !insert && (first & 0x10) != 0;
     if (insert) {
-        (void)hpack_table_insert(&decoder->table, &field, malformed, list);
+        (void)hpack_table_insert(&decoder->table, field, malformed, list);
     }
-    list_add(list, &field, malformed);
+    list_keep(list, field, malformed);
     return true;
 }
 
@@ -260,13 +258,14 @@ bool hpack_decode(struct hpack_decoder *decoder, struct slice in, struct hpack_l
     while (in.len > 0) {
         uint8_t first = in.at[0];
         if ((first & 0x80) != 0) {
-            struct header field;
+            struct header beside;
+            struct header *field = list_next(list, &beside);
             uint32_t index;
             bool malformed;
-            if (!read_int(&in, 7, &index) || !look_up(&decoder->table, index, &field, &malformed)) {
+            if (!read_int(&in, 7, &index) || !look_up(&decoder->table, index, field, &malformed)) {
                 return false;
             }
-            list_add(list, &field, malformed);
+            list_keep(list, field, malformed);
         } else if ((first & 0xe0) == 0x20 || !read_literal(decoder, &in, list)) {
             return false;
         }

@@ -113,21 +113,12 @@ static uint8_t *write_string(const struct hpack_encoder *encoder, uint8_t *at, s
     return at + string.len;
 }
 
-/* Bit 0x20 of each of eight bytes that is an upper-case letter. */
-static uint64_t upper_bits(uint64_t word)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t low = word & ones * 0x7f;
-    uint64_t upper = (low + ones * (0x80 - 'A')) & ~(low + ones * (0x80 - 'Z' - 1)) & ~word;
-    return (upper & ones << 7) >> 2;
-}
-
 /* Eight bytes from `from` to `to`, in lower case; true when that changed one. */
 static inline bool lower_word(uint8_t *to, const uint8_t *from)
 {
     uint64_t word;
     memcpy(&word, from, 8);
-    uint64_t bits = upper_bits(word);
+    uint64_t bits = slice_word_range(word, 'A', 'Z') >> 2;
     word |= bits;
     memcpy(to, &word, 8);
     return bits != 0;
@@ -320,9 +311,14 @@ static uint8_t *encode(struct hpack_encoder *encoder, uint8_t *at, struct header
     if (plain) {
         return encode_literal(encoder, at, field, name_hash, 0, false);
     }
-    uint32_t hash = name_hash * 31 + digest(field->value);
+    /* The newest entry of that name mostly has the value, too. */
     uint32_t age;
-    const struct hpack_entry *entry = slot_entry(encoder, hash, field, &age);
+    const struct hpack_entry *entry = slot_entry(encoder, name_hash, field, &age);
+    if (entry != NULL && slice_eq(hpack_entry_value(&encoder->table, entry), field->value)) {
+        return write_int(at, 0x80, 7, HPACK_STATIC_COUNT + 1 + age);
+    }
+    uint32_t hash = name_hash * 31 + digest(field->value);
+    entry = slot_entry(encoder, hash, field, &age);
     if (entry != NULL && slice_eq(hpack_entry_value(&encoder->table, entry), field->value)) {
         return write_int(at, 0x80, 7, HPACK_STATIC_COUNT + 1 + age);
     }

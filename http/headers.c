@@ -4,6 +4,8 @@
  * other factors are needed). A generated table (gperf) would say the same in 300 lines. */
 #include "http/headers.h"
 
+#include <endian.h>
+
 #include "base/check.h"
 #include "http/scan.h"
 
@@ -149,6 +151,27 @@ static bool is_absent(const struct headers *headers, enum header_id id)
     return (headers->absent >> id & 1U) != 0;
 }
 
+void header_name_to_title(uint8_t *name, size_t len)
+{
+    uint64_t begins = 0x80; /* the byte begins a word; the lowest is the first */
+    size_t at = 0;
+    for (; at + 8 <= len; at += 8) {
+        uint64_t word;
+        memcpy(&word, name + at, 8);
+        word = le64toh(word);
+        uint64_t dashes = slice_word_range(word, '-', '-');
+        word -= (slice_word_range(word, 'a', 'z') & (begins | dashes << 8)) >> 2;
+        begins = dashes >> 56;
+        word = htole64(word);
+        memcpy(name + at, &word, 8);
+    }
+    for (bool first = begins != 0; at < len; at++) {
+        bool lower = (uint8_t)(name[at] - 'a') < 26;
+        name[at] = (uint8_t)(name[at] - (first && lower ? 0x20 : 0));
+        first = name[at] == '-';
+    }
+}
+
 struct header *headers_find(const struct headers *headers, enum header_id id)
 {
     CHECK(id != HEADER_OTHER);
@@ -213,6 +236,7 @@ static struct header *append(struct headers *headers, struct arena *arena, enum 
     field->id = (uint8_t)id;
     field->dropped = false;
     field->no_index = false;
+    field->spelled = false;
     headers->absent &= ~(UINT64_C(1) << id);
     return field;
 }
@@ -300,7 +324,9 @@ void headers_copy_with(struct headers *to, const struct block_copy *bytes,
             continue;
         }
         *copy = *field;
-        copy->name = block_copy_slice(bytes, field->name);
+        bool ours = bytes->lower && field->id != HEADER_OTHER && !field->spelled;
+        copy->name =
+            ours ? header_name((enum header_id)field->id) : block_copy_slice(bytes, field->name);
         copy->value = block_copy_slice(bytes, field->value);
         copy++;
     }

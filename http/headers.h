@@ -70,7 +70,7 @@ struct header {
     uint8_t id;    /* enum header_id */
     bool dropped;  /* removed: skipped by every reader and writer */
     bool no_index; /* HTTP/2: not to be indexed by HPACK (ids, credentials) */
-    bool spelled;  /* HTTP/2: the name is as an HTTP/1 sender spelled it (h2_case.h) */
+    bool spelled; /* the name is as an HTTP/1 sender spelled it, here or behind a hop (h2_case.h) */
 };
 
 #define HEADERS_MAX 128 /* fields of one head that a codec hands up; the option lowers it (100) */
@@ -88,6 +88,9 @@ static_assert(HEADER_ID_COUNT <= 64, "a bit each");
 enum header_id header_id_of(struct slice name);
 /* Lower-case name of an id. */
 struct slice header_name(enum header_id id);
+
+/* Spells a lower-case name Title-Case, in place. Its bytes are those of a token. */
+void header_name_to_title(uint8_t *name, size_t len);
 
 /* First field with that id that is not dropped; null when none. Borrowed until the list changes. */
 struct header *headers_find(const struct headers *headers, enum header_id id);
@@ -111,6 +114,7 @@ struct block_copy {
     struct arena *arena;
     struct slice from;
     const uint8_t *to;
+    bool lower; /* names are in lower case: those that are ours need no copy */
 };
 struct block_copy block_copy_begin(struct arena *arena, struct slice block);
 static inline struct slice block_copy_slice(const struct block_copy *copy, struct slice bytes)
@@ -119,7 +123,7 @@ static inline struct slice block_copy_slice(const struct block_copy *copy, struc
     if (at < copy->from.len) {
         return slice_of(copy->to + at, bytes.len);
     }
-    return bytes.len > 0 ? arena_dup(copy->arena, bytes) : (struct slice){NULL, 0};
+    return bytes.len > 0 ? arena_put(copy->arena, bytes) : (struct slice){NULL, 0};
 }
 
 /* A copy of fields and bytes in the arena, dropped fields left out, with room for `extra` more. */

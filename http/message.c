@@ -7,6 +7,7 @@ void message_copy(struct message *to, struct arena *arena, const struct message 
 {
     CHECK(to != from);
     struct block_copy bytes = block_copy_begin(arena, from->block);
+    bytes.lower = from->version == MESSAGE_HTTP_2;
     *to = *from;
     to->method = block_copy_slice(&bytes, from->method);
     to->scheme = block_copy_slice(&bytes, from->scheme);

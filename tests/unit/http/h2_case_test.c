@@ -19,7 +19,8 @@ struct list {
 static void add(struct list *list, const char *name)
 {
     list->headers.field = list->field;
-    list->field[list->headers.count++] = (struct header){.name = slice_of_text(name)};
+    list->field[list->headers.count++] =
+        (struct header){.name = slice_of_text(name), .spelled = true};
 }
 
 static void check_value(const char *const *names, const char *expected)
@@ -48,6 +49,20 @@ static void the_commoner_spelling_is_not_listed(void **state)
     CHECK_VALUE("T,x-B,WWW-Authenticate", "x-B", "WWW-Authenticate");
 }
 
+/* Names are looked at eight bytes at a time. */
+static void words_that_begin_anywhere(void **state)
+{
+    (void)state;
+    CHECK_VALUE("T", "Abcdefg-Hijk", "Abcdefgh-I", "Abcdefghijklmno-P", "A-B-C-D-E-F-G-H-I");
+    CHECK_VALUE("T,Abcdefg-hijk", "Accept", "Abcdefg-hijk");
+    CHECK_VALUE("T,Abcdefgh-i", "Accept", "Abcdefgh-i");
+    CHECK_VALUE("T,AbcdefgHijk", "Accept", "AbcdefgHijk");
+    CHECK_VALUE("T,Abcdefgh-IJ", "Accept", "Abcdefgh-IJ");
+    CHECK_VALUE("l", "abcdefgh", "abcdefg-h", "abcdefgh-ijklmnop-q");
+    CHECK_VALUE("l,abcdefgh-ijklmnop-Q", "abcdefgh-ijklmnop-Q", "a", "b");
+    CHECK_VALUE("T,A--b", "Accept", "A--B", "A--b", "-A-0");
+}
+
 static void dropped_fields_say_nothing(void **state)
 {
     (void)state;
@@ -57,6 +72,17 @@ static void dropped_fields_say_nothing(void **state)
     add(&list, "ETag");
     list.field[1].dropped = true;
     assert_int_equal(h2_case_write(&list.headers, room).len, 1);
+}
+
+static void fields_of_our_own_say_nothing(void **state)
+{
+    (void)state;
+    struct list list = {.headers = {.capacity = FIELDS_MAX}};
+    uint8_t room[H2_CASE_BYTES_MAX];
+    add(&list, "Accept");
+    add(&list, "x-request-id");
+    list.field[1].spelled = false;
+    assert_true(slice_eq(h2_case_write(&list.headers, room), SLICE("T")));
 }
 
 static void a_value_ends_at_its_limit(void **state)
@@ -84,6 +110,9 @@ static void names_are_spelled_again(void **state)
     add(&list, "etag");
     add(&list, "accept");
     add(&list, "x-added-on-the-way");
+    for (unsigned i = 0; i < 3; i++) {
+        list.field[i].spelled = false; /* HTTP/2 brought them */
+    }
     struct message message = {.version = MESSAGE_HTTP_2, .headers = list.headers};
     assert_true(message_spoke_http2(&message));
     h2_case_read(&message, SLICE("T,ETag,X-GONE,acc ept,,"));
@@ -101,7 +130,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_commoner_spelling_is_not_listed),
+        cmocka_unit_test(words_that_begin_anywhere),
         cmocka_unit_test(dropped_fields_say_nothing),
+        cmocka_unit_test(fields_of_our_own_say_nothing),
         cmocka_unit_test(a_value_ends_at_its_limit),
         cmocka_unit_test(names_are_spelled_again),
     };
