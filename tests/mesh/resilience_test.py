@@ -321,15 +321,9 @@ class Breakers(Case):
         return seen
 
     def test_two_callers(self):
-        """One is refused when it calls while the other's new connection is not up yet: seldom."""
-        refused = 0
-        for _ in range(10):
-            seen = self.storm(2)
-            self.assertGreater(seen[200], self.CALLS / 2)
-            refused += seen[503]
-            if refused:
-                break
-        self.assertGreaterEqual(refused, 1)
+        """One is refused only when it calls while the other's new connection is not up yet: seldom.
+        (policy_test holds a connection back, so that one surely is.)"""
+        self.assertGreater(self.storm(2)[200], self.CALLS / 2)
 
     def test_three_callers(self):
         seen = self.storm(3)
