@@ -401,14 +401,11 @@ static bool came_while_draining(const struct server *server)
            server->channel.stream_count == 0 && server->channel.codec->ops->multiplexes;
 }
 
-static void run_open(struct server *server)
+/* False: the connection is over. */
+static bool read_events(struct server *server)
 {
     struct channel *channel = &server->channel;
     struct codec_event ev;
-    if (timer_due(&server->timer, server->worker->loop) && !take_time(server)) {
-        server_close(server);
-        return;
-    }
     channel_begin(channel);
     enum channel_step step = channel_next(channel, &ev);
     for (; step == CHANNEL_EVENT; step = channel_next(channel, &ev)) {
@@ -420,10 +417,35 @@ static void run_open(struct server *server)
         stats_count_by(server->worker->stats, STAT_CODEC_REFUSALS, channel->codec->bad,
                        codec_bad_name(channel->codec->bad));
         (void)channel_flush(channel); /* what the codec owes: GOAWAY */
-        server_close(server);
-        return;
+        return false;
     }
-    if (step == CHANNEL_GONE || (step == CHANNEL_EOF && gone_at_eof(server))) {
+    return step != CHANNEL_GONE && (step != CHANNEL_EOF || !gone_at_eof(server));
+}
+
+/* All is served and sent: closes, where nothing has to be waited for. */
+static bool end_if_finished(struct server *server)
+{
+    struct channel *channel = &server->channel;
+    bool finished = channel_finished(channel) || (server->closing && channel->stream_count == 0);
+    if (finished && channel->codec->ops->multiplexes) {
+        (void)channel_flush(channel); /* nobody would post us when it has left later in this tick */
+    }
+    if (!finished || channel_unsent(channel) || !list_empty(&server->exchanges)) {
+        return false;
+    }
+    if (has_to_linger(server)) {
+        begin_linger(server);
+    } else {
+        server_close(server);
+    }
+    return true;
+}
+
+static void run_open(struct server *server)
+{
+    struct channel *channel = &server->channel;
+    bool late = timer_due(&server->timer, server->worker->loop) && !take_time(server);
+    if (late || !read_events(server)) {
         server_close(server);
         return;
     }
@@ -435,19 +457,9 @@ static void run_open(struct server *server)
     if (came_while_draining(server)) {
         server_drain(server);
     }
-    bool finished = channel_finished(channel) || (server->closing && channel->stream_count == 0);
-    if (finished && channel->codec->ops->multiplexes) {
-        (void)channel_flush(channel); /* nobody would post us when it has left later in this tick */
+    if (!end_if_finished(server)) {
+        server_time_arm(server);
     }
-    if (finished && !channel_unsent(channel) && list_empty(&server->exchanges)) {
-        if (has_to_linger(server)) {
-            begin_linger(server);
-        } else {
-            server_close(server);
-        }
-        return;
-    }
-    server_time_arm(server);
 }
 
 static void run(struct task *task)

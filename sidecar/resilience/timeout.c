@@ -57,7 +57,9 @@ void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
         .route_us = route->timeout_us,
         .try_us = route->retry != NULL ? route->retry->try_timeout_us : 0,
         .try_idle_us = route->retry != NULL ? route->retry->try_idle_us : 0,
-        .idle_us = route->has_idle ? route->idle_us : grpc ? 0 : default_idle_us,
+        .idle_us = route->has_idle ? route->idle_us
+                   : grpc          ? 0
+                                   : default_idle_us,
     };
     uint64_t max_us = route->has_max_duration ? route->max_duration_us : default_max_us;
     if (max_us != 0) {

@@ -26,9 +26,9 @@ struct timeout_plan {
 /* `now_us` is when the request's head was complete. The caller's limits are honoured as the route
  * says: grpc-timeout where honour_grpc_timeout, x-envoy-upstream-rq-timeout-ms (milliseconds; 0:
  * none) where `trust_envoy_headers`; x-envoy-expected-rq-timeout-ms, what the hop before has left,
- * always, and only to shorten. `default_idle_us` and `default_max_us` are the listener's; the former
- * is not gRPC's: a watch may be silent before its first message, which is when most servers send the
- * head. */
+ * always, and only to shorten. `default_idle_us` and `default_max_us` are the listener's; the
+ * former is not gRPC's: a watch may be silent before its first message, which is when most servers
+ * send the head. */
 void timeout_plan(struct timeout_plan *plan, const struct route_forward *route,
                   const struct message *request, bool trust_envoy_headers, uint64_t now_us,
                   uint64_t default_idle_us, uint64_t default_max_us);
