@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     while (rest.at != NULL && list->headers.count < FIELDS_MAX) {
         struct slice name = slice_cut(&rest, '\n');
         if (name.len > 0 && scan_token(name.at, name.len) == name.len) {
-            list->field[list->headers.count++].name = name;
+            list->field[list->headers.count++] = (struct header){.name = name, .spelled = true};
             total += 1 + name.len;
         }
     }
