@@ -172,6 +172,7 @@ void channel_init(struct channel *channel, struct loop *loop, struct conn **conn
     *codec = NULL;
     channel->buckets = &channel->one;
     buf_init(&channel->out, &loop->bufs);
+    list_init(&channel->starved);
     list_init(&channel->blocked);
     channel->conn->net->owner = owner;
 }
@@ -498,6 +499,13 @@ static void peer_is_deaf(struct channel *channel)
     loop_post(channel->loop, channel->owner);
 }
 
+static void give_turns(struct list *waiting)
+{
+    for (struct list *node = list_pop(waiting); node != NULL; node = list_pop(waiting)) {
+        wake(LIST_ITEM(node, struct stream, blocked), STREAM_ROOM);
+    }
+}
+
 static NOINLINE enum io flush(struct channel *channel)
 {
     task_cancel(&channel->flush);
@@ -518,10 +526,8 @@ static NOINLINE enum io flush(struct channel *channel)
         return IO_RESET;
     }
     if (channel->out.len <= CHANNEL_OUT_LOW && !MUTANT(17)) {
-        for (struct list *node = list_pop(&channel->blocked); node != NULL;
-             node = list_pop(&channel->blocked)) {
-            wake(LIST_ITEM(node, struct stream, blocked), STREAM_ROOM);
-        }
+        give_turns(&channel->starved);
+        give_turns(&channel->blocked);
     }
     if (channel->fin && !channel->fin_sent && result == IO_OK) {
         channel->fin_sent = true;
@@ -534,7 +540,8 @@ static NOINLINE enum io flush(struct channel *channel)
 static bool is_calm(const struct channel *channel)
 {
     return !channel->codec->ops->multiplexes && !channel->gone && !channel_unsent(channel) &&
-           list_empty(&channel->blocked) && channel->fin == channel->fin_sent;
+           list_empty(&channel->starved) && list_empty(&channel->blocked) &&
+           channel->fin == channel->fin_sent;
 }
 
 enum io channel_flush(struct channel *channel)
@@ -596,12 +603,24 @@ void stream_become_tunnel(struct stream *stream)
     }
 }
 
-static enum codec_room block(struct stream *stream)
+/* Who writes much would have filled whatever room there is again before others are run: they stand
+ * before it in the queue, each until it has written once. */
+static enum codec_room block(struct stream *stream, bool wrote)
 {
+    struct channel *channel = stream->channel;
     if (!list_linked(&stream->blocked)) {
-        list_append(&stream->channel->blocked, &stream->blocked);
+        list_append(wrote ? &channel->blocked : &channel->starved, &stream->blocked);
     }
     return CODEC_FULL;
+}
+
+/* Whether others have waited for longer. */
+static bool must_queue(const struct stream *stream)
+{
+    const struct channel *channel = stream->channel;
+    const struct list *queue =
+        !list_empty(&channel->starved) ? &channel->starved : &channel->blocked;
+    return !list_empty(queue) && queue->next != &stream->blocked;
 }
 
 /* A shared connection with much to send, whose socket has not said that it is full. */
@@ -615,10 +634,13 @@ enum codec_room stream_write_data(struct stream *stream, struct buf *from, bool 
 {
     struct codec_cmd cmd = {.kind = CODEC_CMD_DATA, .data = from, .end = end};
     enum codec_room room = CODEC_FULL;
+    bool wrote = false;
     while (room == CODEC_FULL && stream->channel != NULL) {
-        if (stream->channel->out.len >= CHANNEL_OUT_HIGH) {
-            return block(stream);
+        if (stream->channel->out.len >= CHANNEL_OUT_HIGH || must_queue(stream)) {
+            return block(stream, wrote);
         }
+        list_remove(&stream->blocked);
+        wrote = true;
         size_t before = from->len;
         room = command(stream, &cmd);
         stream->out_bytes += before - from->len;

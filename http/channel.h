@@ -53,7 +53,8 @@ struct channel {
     uint32_t bucket_mask;
     struct stream **buckets; /* its streams, in chains by id: `one`, or an array that grew */
     struct stream *one;
-    struct list blocked; /* streams that wait for room in `out` */
+    struct list starved; /* streams that wait for room in `out`, and got none when there was some */
+    struct list blocked; /* those that wait and had their turn */
     struct task flush;
     uint64_t bytes_in;
     uint64_t bytes_out;
@@ -131,7 +132,7 @@ struct stream_interim {
 struct stream {
     struct channel *channel; /* null: not on a channel, or no longer */
     struct stream *next_in_bucket;
-    struct list blocked;             /* in channel->blocked */
+    struct list blocked;             /* in channel->starved or ->blocked */
     struct task *owner;              /* posted when an event bit is set */
     struct arena *arena;             /* for heads and trailers */
     struct message *head;            /* client side: the final head */

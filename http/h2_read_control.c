@@ -6,6 +6,9 @@
 #define PROBE_BYTES 8
 /* A path may change: the shortest round trip is forgotten after so long. */
 #define TRIP_KEPT_US 60000000U
+/* Up to here a window may grow on a busy path too: less would wait for every turn that a busy
+ * machine gives to its processes. */
+#define WINDOW_ALWAYS (256U * 1024)
 
 static const uint8_t probe_mark[PROBE_BYTES] = {'r', 'o', 'u', 'n', 'd', 0, 0, 1};
 
@@ -152,9 +155,10 @@ static void finish_probe(struct h2 *h2)
 {
     struct h2_stream *stream = h2_stream_find(h2, h2->probe_stream);
     h2->probe_stream = 0;
-    if (!trip_was_short(h2) || stream == NULL || stream->state == H2_STATE_HALF_REMOTE ||
-        h2->probe_bytes < stream->recv_target / 4 || stream->unconsumed > stream->recv_target / 2 ||
-        stream->recv_target >= h2->window_max) {
+    bool may_grow = trip_was_short(h2);
+    if (stream == NULL || (!may_grow && stream->recv_target >= WINDOW_ALWAYS) ||
+        stream->state == H2_STATE_HALF_REMOTE || h2->probe_bytes < stream->recv_target / 4 ||
+        stream->unconsumed > stream->recv_target / 2 || stream->recv_target >= h2->window_max) {
         return;
     }
     uint32_t target =

@@ -74,14 +74,13 @@ class Tunnel:
     def labels(self):
         """What a connection's series say at each end, beside the reporter: {end: labels}."""
         ends = {"source_workload": "client", "source_principal": f"{_TRUST}/client",
-                "source_workload_namespace": "default",
+                "source_workload_namespace": "default", "source_app": "client",
                 "destination_workload": f"{self.name}-0",
                 "destination_workload_namespace": "default",
                 "destination_principal": f"{_TRUST}/{self.name}",
-                "request_protocol": "tcp"}
-        host = f"{self.name}.default.svc.cluster.local"
-        return {"source": {**ends, "destination_app": self.name, "destination_service": host,
-                           "destination_service_name": self.name},
+                "destination_app": self.name, "destination_version": "v1",
+                "destination_service_name": self.name, "request_protocol": "tcp"}
+        return {"source": {**ends, "destination_service": f"{self.name}.default.svc.cluster.local"},
                 "destination": {**ends, "connection_security_policy": "mutual_tls"}}
 
     def counted(self, what, **labels):

@@ -65,6 +65,9 @@ struct scene {
     struct channel channel;
     struct task owner;
     struct stream streams[2];
+    struct task tasks[2];
+    unsigned woken[8]; /* streams, in the order in which their tasks ran */
+    unsigned woken_count;
     struct buf body;
     unsigned runs;
 };
@@ -74,9 +77,28 @@ static void run_owner(struct task *task)
     CONTAINER_OF(task, struct scene, owner)->runs++;
 }
 
+static void run_stream(struct scene *scene, unsigned stream)
+{
+    assert_true(scene->woken_count < COUNT_OF(scene->woken));
+    scene->woken[scene->woken_count++] = stream;
+    scene->streams[stream].events = 0;
+}
+
+static void run_first(struct task *task)
+{
+    run_stream(CONTAINER_OF(task, struct scene, tasks[0]), 0);
+}
+
+static void run_second(struct task *task)
+{
+    run_stream(CONTAINER_OF(task, struct scene, tasks[1]), 1);
+}
+
 static void scene_init(struct scene *scene, const struct pipe_limits *limits)
 {
-    *scene = (struct scene){.loop = loop_new_stepped(pipe_net(), NULL), .owner.run = run_owner};
+    *scene = (struct scene){.loop = loop_new_stepped(pipe_net(), NULL),
+                            .owner.run = run_owner,
+                            .tasks = {{.run = run_first}, {.run = run_second}}};
     arena_init(&scene->arena, NULL);
     pipe_net_pair(scene->loop, limits, scene->ends);
     struct net_conn *net = scene->ends[0];
@@ -86,7 +108,7 @@ static void scene_init(struct scene *scene, const struct pipe_limits *limits)
     struct codec *codec = &toy->codec;
     channel_init(&scene->channel, scene->loop, &conn, &codec, &scene->owner);
     for (uint32_t i = 0; i < 2; i++) {
-        stream_init(&scene->streams[i], scene->loop, &scene->arena, NULL);
+        stream_init(&scene->streams[i], scene->loop, &scene->arena, &scene->tasks[i]);
         stream_attach(&scene->streams[i], &scene->channel, 2 * i + 1);
     }
     buf_init(&scene->body, &scene->loop->bufs);
@@ -164,6 +186,55 @@ static void a_full_socket_is_not_asked_again(void **state)
     scene_fini(&scene);
 }
 
+/* The other end reads, and the channel sends, until no more comes; then whoever was woken runs. */
+static void drain(struct scene *scene)
+{
+    uint8_t bytes[16384];
+    size_t got;
+    uint64_t next;
+    while (pipe_net_waiting(scene->ends[1]) > 0) {
+        assert_int_equal(net_recv(scene->ends[1], (struct span){bytes, sizeof bytes}, &got), IO_OK);
+        (void)channel_flush(&scene->channel);
+    }
+    (void)loop_step(scene->loop, 1, 1, &next);
+}
+
+/* A stream with much to write fills all room that there is. Whoever found none stands before it in
+ * the queue the next time, and whoever comes later behind both. */
+static void who_got_no_room_is_woken_first(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_init(&scene, &(struct pipe_limits){.room = 20000});
+    assert_int_equal(write_body(&scene, 0, 3 * CODEC_MARK), CODEC_FULL);
+    struct buf little;
+    buf_init(&little, &scene.loop->bufs);
+    buf_append(&little, SLICE("little"));
+    assert_int_equal(stream_write_data(&scene.streams[1], &little, false), CODEC_FULL);
+    drain(&scene);
+    assert_int_equal(scene.woken_count, 2);
+    assert_int_equal(scene.woken[0], 1);
+    assert_int_equal(scene.woken[1], 0);
+    assert_int_equal(stream_write_data(&scene.streams[1], &little, false), CODEC_DONE);
+    assert_int_equal(stream_write_data(&scene.streams[0], &scene.body, false), CODEC_FULL);
+
+    scene.woken_count = 0;
+    uint8_t bytes[20000];
+    size_t got;
+    assert_int_equal(net_recv(scene.ends[1], (struct span){bytes, sizeof bytes}, &got), IO_OK);
+    (void)channel_flush(&scene.channel); /* room, but not enough to wake anybody */
+    assert_true(scene.channel.out.len > CHANNEL_OUT_LOW);
+    assert_true(scene.channel.out.len < CHANNEL_OUT_HIGH);
+    buf_append(&little, SLICE("more"));
+    assert_int_equal(stream_write_data(&scene.streams[1], &little, false), CODEC_FULL);
+    assert_int_equal(little.len, 4);
+    drain(&scene);
+    assert_int_equal(scene.woken[0], 1);
+    assert_int_equal(stream_write_data(&scene.streams[1], &little, false), CODEC_DONE);
+    buf_clear(&little);
+    scene_fini(&scene);
+}
+
 static void a_reset_that_the_early_send_meets(void **state)
 {
     (void)state;
@@ -212,6 +283,7 @@ int main(void)
         cmocka_unit_test(little_waits_for_the_end_of_the_tick),
         cmocka_unit_test(much_leaves_at_once),
         cmocka_unit_test(a_full_socket_is_not_asked_again),
+        cmocka_unit_test(who_got_no_room_is_woken_first),
         cmocka_unit_test(a_reset_that_the_early_send_meets),
         cmocka_unit_test(streams_are_found_however_many),
     };
