@@ -33,6 +33,13 @@ void loop_post_next(struct loop *loop, struct task *task)
     list_push(&loop->posted, &task->link);
 }
 
+void loop_post_later(struct loop *loop, struct task *task)
+{
+    if (!list_linked(&task->link)) {
+        list_append(&loop->later, &task->link);
+    }
+}
+
 void loop_flush_later(struct loop *loop, struct task *task)
 {
     if (!list_linked(&task->link)) {
@@ -94,6 +101,7 @@ static bool run_tick(struct loop *loop)
 {
     bool any = deliver_mail(loop);
     bool more = true;
+    list_splice(&loop->posted, &loop->later);
     while (more) {
         more = run_queue(&loop->posted);
         struct list *node = list_pop(&loop->flushes);
@@ -262,6 +270,7 @@ static struct loop *loop_common(const struct net_ops *net)
 {
     struct loop *loop = NEW(struct loop);
     list_init(&loop->posted);
+    list_init(&loop->later);
     list_init(&loop->flushes);
     list_init(&loop->graves);
     for (unsigned level = 0; level < LOOP_WHEEL_LEVELS; level++) {
@@ -292,7 +301,9 @@ bool loop_step(struct loop *loop, uint64_t now_us, uint64_t wall_us, uint64_t *n
     loop->wall_us = wall_us;
     wheel_advance(loop);
     bool any = run_tick(loop);
-    *next_us = loop->next_ms == UINT64_MAX ? UINT64_MAX : loop->next_ms * 1000;
+    *next_us = !list_empty(&loop->later)     ? now_us
+               : loop->next_ms == UINT64_MAX ? UINT64_MAX
+                                             : loop->next_ms * 1000;
     return any;
 }
 
@@ -428,7 +439,7 @@ void loop_run(struct loop *loop)
             break;
         }
         arm_timer(loop);
-        (void)ev_run(loop->ev, EVRUN_ONCE);
+        (void)ev_run(loop->ev, list_empty(&loop->later) ? EVRUN_ONCE : EVRUN_NOWAIT);
         tell_time(loop);
     }
 }

@@ -55,6 +55,7 @@ struct loop {
     uint64_t now_us;  /* monotonic; one value per tick */
     uint64_t wall_us; /* Unix time of this tick */
     struct list posted;
+    struct list later; /* posted for the next tick */
     struct list flushes;
     struct list graves;
     struct arena_pool arenas;
@@ -99,6 +100,9 @@ bool loop_step(struct loop *loop, uint64_t now_us, uint64_t wall_us, uint64_t *n
 void loop_post(struct loop *loop, struct task *task);
 /* As loop_post, but before everything else that waits. */
 void loop_post_next(struct loop *loop, struct task *task);
+/* Runs the task in the next tick, which comes without blocking: for what may have work without end,
+ * so that it takes turns with what else happens. Posting it meanwhile does not bring it forward. */
+void loop_post_later(struct loop *loop, struct task *task);
 /* Runs the task when nothing posted is left, before the loop blocks. */
 void loop_flush_later(struct loop *loop, struct task *task);
 /* Takes the task out of every queue. */

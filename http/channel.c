@@ -117,7 +117,7 @@ static void update_pause(struct channel *channel, bool paused)
     unsigned without = net->wanted & ~(unsigned)NET_READ;
     net_want(net, paused ? without : without | NET_READ);
     if (!paused && ((net->ready & NET_READ) != 0 || conn_pending(channel->conn))) {
-        loop_post(channel->loop, channel->owner);
+        loop_post_later(channel->loop, channel->owner);
     }
 }
 
@@ -316,7 +316,7 @@ static enum channel_step end_of_run(struct channel *channel)
         return CHANNEL_GONE;
     }
     if (readable(channel) || (channel->deaf && !channel->paused)) {
-        loop_post(channel->loop, channel->owner);
+        loop_post_later(channel->loop, channel->owner); /* one receive a tick: others wait too */
     }
     return CHANNEL_QUIET;
 }

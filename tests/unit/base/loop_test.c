@@ -121,6 +121,61 @@ static void test_tick_runs_posted_then_flushes_then_graves(void **state)
     loop_free(&loop);
 }
 
+static void test_what_is_posted_for_later_runs_in_the_next_tick(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_new_stepped(NULL, NULL);
+    char trace[16] = "";
+    struct noted tasks[3];
+    for (unsigned i = 0; i < 3; i++) {
+        tasks[i] = (struct noted){.task.run = note, .letter = (char)('a' + i), .trace = trace};
+    }
+    loop_post_later(loop, &tasks[1].task);
+    uint64_t next;
+    loop_post(loop, &tasks[0].task);
+    assert_true(loop_step(loop, 1, 1, &next));
+    assert_string_equal(trace, "ab"); /* this tick is the next from outside one */
+    loop_post_later(loop, &tasks[2].task);
+    loop_post(loop, &tasks[2].task); /* once, and not earlier */
+    loop_post_later(loop, &tasks[1].task);
+    task_cancel(&tasks[1].task);
+    assert_true(loop_step(loop, 2, 2, &next));
+    assert_string_equal(trace, "abc");
+    assert_false(loop_step(loop, 3, 3, &next));
+    assert_int_equal(next, UINT64_MAX);
+    loop_free(&loop);
+}
+
+struct again {
+    struct task task;
+    struct loop *loop;
+    unsigned runs;
+};
+
+static void run_again(struct task *task)
+{
+    struct again *again = CONTAINER_OF(task, struct again, task);
+    again->runs++;
+    loop_post_later(again->loop, task);
+}
+
+/* Work without end takes turns with all else, and the loop does not block meanwhile. */
+static void test_work_without_end_does_not_hold_the_tick(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_new_stepped(NULL, NULL);
+    struct again again = {.task.run = run_again, .loop = loop};
+    loop_post(loop, &again.task);
+    for (unsigned i = 1; i <= 5; i++) {
+        uint64_t next;
+        assert_true(loop_step(loop, 10, 10, &next));
+        assert_int_equal(again.runs, i);
+        assert_int_equal(next, 10);
+    }
+    task_cancel(&again.task);
+    loop_free(&loop);
+}
+
 /* ---- sockets: an echo over the real table ---- */
 
 struct echo {
@@ -274,6 +329,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_timers_fire_once_and_within_a_millisecond),
         cmocka_unit_test(test_tick_runs_posted_then_flushes_then_graves),
+        cmocka_unit_test(test_what_is_posted_for_later_runs_in_the_next_tick),
+        cmocka_unit_test(test_work_without_end_does_not_hold_the_tick),
         cmocka_unit_test(test_sockets_echo_a_megabyte_and_half_close),
         cmocka_unit_test(test_a_refused_connection_says_so),
     };
