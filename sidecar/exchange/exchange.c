@@ -325,9 +325,8 @@ static bool try_again(struct exchange *x)
             return false;
         }
     }
-    if (attempt->ticket.state == TICKET_FAILED && attempt->ticket.detail[0] != '\0') {
-        x->tried_detail =
-            arena_printf(&x->arena, "%s", attempt->ticket.detail); /* the ticket is used again */
+    if (attempt->ticket.state == TICKET_FAILED && attempt->ticket.detail != NULL) {
+        x->tried_detail = attempt->ticket.detail;
     }
     if (verdict.avoid_tried) {
         remember_tried(x);
@@ -870,10 +869,12 @@ bool exchange_is_opaque(const struct exchange *x)
 /* A tunnel may idle for hours, and needs little beside this struct: what an opaque connection, or
  * the CONNECT of another sidecar, takes in its arena until bytes flow, with a few bytes to spare.
  * More of them is no error but a block more. */
-#define OPAQUE_ARENA_BYTES  (sizeof(struct exchange) + 288)
-#define CONNECT_ARENA_BYTES (sizeof(struct exchange) + 448)
+#define OPAQUE_ARENA_BYTES  (sizeof(struct exchange) + 352)
+#define CONNECT_ARENA_BYTES (sizeof(struct exchange) + 480)
 #define TUNNEL_LATER_BYTES  1008
 #define TUNNEL_EXTRA_FIELDS 4
+
+static_assert(sizeof(struct exchange) <= 1536, "an idle tunnel holds one at either end");
 
 /* `small`: size of the arena's first block; 0: an ordinary one. */
 static struct exchange *new_exchange(struct server *server, size_t small)

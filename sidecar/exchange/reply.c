@@ -116,7 +116,7 @@ void reply_failure(struct exchange *x)
     if (x->fail == FAIL_REQUEST_BAD && x->bad != CODEC_BAD_NONE) {
         status = codec_bad_status((enum codec_bad)x->bad);
         detail = codec_bad_name((enum codec_bad)x->bad);
-    } else if (x->attempt.ticket.state == TICKET_FAILED && x->attempt.ticket.detail[0] != '\0') {
+    } else if (x->attempt.ticket.state == TICKET_FAILED && x->attempt.ticket.detail != NULL) {
         detail = x->attempt.ticket.detail;
     } else if ((x->fail == FAIL_NO_HOST || x->fail == FAIL_TLS_PEER) && x->tried_detail != NULL) {
         detail =

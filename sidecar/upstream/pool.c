@@ -4,8 +4,6 @@
  * delays nobody who could be served by a connection that came back meanwhile. */
 #include "sidecar/upstream/pool.h"
 
-#include <stdio.h>
-
 #include "base/alloc.h"
 #include "base/conn_tls.h"
 #include "base/log.h"
@@ -141,7 +139,8 @@ static void fail_ticket(struct ticket *ticket, enum pool_protocol protocol, enum
 {
     unqueue(ticket, protocol);
     ticket->fail = fail;
-    (void)snprintf(ticket->detail, sizeof ticket->detail, "%s", detail);
+    ticket->detail =
+        detail[0] != '\0' ? arena_text(ticket->stream->arena, slice_of_text(detail)) : NULL;
     settle_ticket(ticket, TICKET_FAILED);
 }
 
@@ -759,7 +758,7 @@ static void refuse(struct ticket *ticket, enum fail fail)
 {
     ticket->state = TICKET_FAILED;
     ticket->fail = fail;
-    ticket->detail[0] = '\0';
+    ticket->detail = NULL;
     ticket->pool = NULL;
 }
 

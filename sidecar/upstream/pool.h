@@ -54,7 +54,7 @@ struct ticket {
     uint8_t protocol;               /* enum pool_protocol, while WAITING */
     bool high;                      /* the route's priority, for the breakers */
     bool reused;                    /* READY: the connection had served before */
-    char detail[120];               /* FAILED: the reason for people; may be empty */
+    const char *detail; /* FAILED: the reason for people, in the stream's arena; or null */
 };
 
 /* Asks for a stream of that protocol at the endpoint. The ticket is IDLE and stays where it is
