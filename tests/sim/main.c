@@ -114,6 +114,11 @@ static bool run_twice(const struct run_process *process, const struct asked *ask
         (void)printf("FAILED sim --seed %" PRIu64 " (%s): %s\n", seed, scenario->name,
                      first.failure);
     }
+    if (!same || first.failed) {
+        bool only = asked->only != NULL;
+        (void)printf("  again: ./tests/run sim --seed %" PRIu64 "%s%s --trace\n", seed,
+                     only ? " --scenario " : "", only ? scenario->name : "");
+    }
     (void)fflush(stdout);
     return same && !first.failed;
 }
