@@ -74,6 +74,10 @@ void draw_mesh_control(struct mesh_plan *plan, struct rng *rng)
         round->acts[2].act = MESH_CHANGE;
         round->acts[2].at_us = round->acts[1].at_us + moment(plan, rng);
     }
+    /* What nobody has asked for yet is not known without control: that is silence's affair. */
+    plan->rounds[1] = plan->rounds[0];
+    plan->rounds[0] = (struct mesh_round){.requests = 2};
+    plan->round_count = 2;
 }
 
 void draw_mesh_change(struct mesh_plan *plan, struct rng *rng)
