@@ -75,16 +75,30 @@ class Spec(unittest.TestCase):
         self.stack.enter_context(Sidecar(config, port))
         return port
 
-    def judge(self, port, but=()):
-        """Every case passes but those that are named."""
+    def spec(self, port, *sections):
+        """({(section, case) that did not pass}, how many cases there were, what h2spec printed)."""
         report = f"{self.folder}/report.xml"
-        _, out, err = run([self.h2spec, "-S", "-p", port, "-P", "/index.html", "-o", 10,
+        _, out, err = run([self.h2spec, *sections, "-S", "-p", port, "-P", "/index.html", "-o", 10,
                            "-j", report], timeout_s=600)
-        cases = list(ElementTree.parse(report).getroot().iter("testcase"))
-        wrong = [case.get("classname") for case in cases
-                 if [1 for tag in ("failure", "error", "skipped") if case.find(tag) is not None]]
-        self.assertGreaterEqual(len(cases), 146, out)
-        self.assertEqual(wrong, list(but), f"{out[out.find('Failures:'):]}\n{err}")
+        wrong, count = set(), 0
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            for case in suite.iter("testcase"):
+                count += 1
+                if any(case.find(tag) is not None for tag in ("failure", "error", "skipped")):
+                    wrong.add((suite.get("package"), case.get("classname")))
+        return wrong, count, f"{out[out.find('Failures:'):]}\n{err}"
+
+    def judge(self, port, but=()):
+        """Every case passes but those that are named. A case whose request is whole before what it
+        sends against the rules races with the answer, which ends the stream: it may try again."""
+        wrong, count, out = self.spec(port)
+        self.assertGreaterEqual(count, 146, out)
+        expected = {case for case in wrong if case[1] in but}
+        for _ in range(4):
+            if wrong > expected:
+                again, _, out = self.spec(port, *sorted({section for section, _ in wrong - expected}))
+                wrong &= again | expected
+        self.assertEqual((wrong, len(expected)), (expected, len(but)), out)
 
     @needs.program("nghttpd")
     def test_inbound_before_nghttpd(self):
