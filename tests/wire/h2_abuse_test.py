@@ -400,6 +400,7 @@ class Streams(Case):
                 first.set()
                 link.h2.close_connection(last_stream_id=0)
                 link.flush()
+                net.read_to_end(link.sock)  # closed on unread bytes, it would be a reset
                 raise EOFError
             http2.answer_all(link, stream)
 
