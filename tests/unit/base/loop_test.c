@@ -55,6 +55,13 @@ static void test_timers_fire_once_and_within_a_millisecond(void **state)
                 timer_clear(&alarms[i].timer);
                 want[i] = 0;
             }
+            if (i % 11 == 0) { /* paused: for ever, or until it is set again */
+                timer_pause(&alarms[i].timer);
+                want[i] = i % 2 == 0 ? 0 : i % 3 == 0 ? want[i] / 2 + 1 : want[i] * 2 + 1;
+                if (want[i] != 0) {
+                    timer_set(loop, &alarms[i].timer, want[i]);
+                }
+            }
         }
         uint64_t next = 0;
         uint64_t now = 0;
