@@ -173,7 +173,8 @@ static void push_chunk(struct buf *buf, uint32_t room)
 struct span buf_reserve(struct buf *buf, size_t min)
 {
     CHECK(min <= BUF_CHUNK_BYTES);
-    if (!can_grow(buf->last) || buf->last->chunk->room - buf->last->chunk->used < min) {
+    const struct buf_piece *last = buf->last;
+    if (last == NULL || !can_grow(last) || last->chunk->room - last->chunk->used < min) {
         push_chunk(buf, BUF_CHUNK_BYTES);
     }
     struct buf_chunk *chunk = buf->last->chunk;
