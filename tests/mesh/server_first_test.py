@@ -84,6 +84,7 @@ class ServerFirst(unittest.TestCase):
                 self.assertEqual(read_exactly(raw, len(said)), said)
                 raw.sendall(b"back")
                 self.assertEqual(read_exactly(raw, 6), b"<back>")
+                raw.close()  # what is open is waited for at the end
 
 
 if __name__ == "__main__":

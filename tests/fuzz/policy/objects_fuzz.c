@@ -1,8 +1,8 @@
 /* YAML bytes -> objects -> set -> picture -> resources, as an operator's directory would give them.
  * What holds of every input: a second look at the same bytes changes nothing; every object in force
  * has a generation; every resource decodes; every cluster that a Destination's routes name is in
- * it; total_weight is the sum of the weights, and not 0; covers hold the address that was asked
- * for. */
+ * it, and those of its TCP routes; total_weight is the sum of the weights, and not 0; covers hold
+ * the address that was asked for. */
 #include <string.h>
 
 #include "pillion/config/v1/destination.pb-c.h"
@@ -44,11 +44,31 @@ static void check_action(const Pillion__Config__V1__Destination *answer,
     CHECK(sum == weighted->total_weight->value);
 }
 
+static void check_tcp_route(const Pillion__Config__V1__Destination *answer,
+                            const Pillion__Config__V1__Destination__TcpRoute *route)
+{
+    const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy *proxy = route->tcp_proxy;
+    CHECK(route->metadata != NULL && proxy != NULL);
+    if (proxy->cluster_specifier_case ==
+        ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__TCP_PROXY__CLUSTER_SPECIFIER_CLUSTER) {
+        CHECK(destination_has(answer, proxy->cluster));
+        return;
+    }
+    CHECK(proxy->weighted_clusters->n_clusters > 0);
+    for (size_t i = 0; i < proxy->weighted_clusters->n_clusters; i++) {
+        CHECK(proxy->weighted_clusters->clusters[i]->weight > 0);
+        CHECK(destination_has(answer, proxy->weighted_clusters->clusters[i]->name));
+    }
+}
+
 static void check_destination(const void *message)
 {
     const Pillion__Config__V1__Destination *answer = message;
     CHECK(answer->outcome != PILLION__CONFIG__V1__DESTINATION__OUTCOME__UNSPECIFIED);
     CHECK(answer->default_cluster[0] == '\0' || destination_has(answer, answer->default_cluster));
+    for (size_t i = 0; i < answer->n_tcp_routes; i++) {
+        check_tcp_route(answer, answer->tcp_routes[i]);
+    }
     if (answer->routes_case != PILLION__CONFIG__V1__DESTINATION__ROUTES_ROUTE_CONFIG) {
         return;
     }
