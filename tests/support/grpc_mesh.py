@@ -99,7 +99,8 @@ class GrpcMesh:
         for item in policy:
             self.control.write(f"{item['kind']}.yaml", item)
         stack.enter_context(self.control)
-        threads = ("--workers", "1", *options)
+        # A busy machine's client may be silent for long before its first bytes.
+        threads = ("--workers", "1", "--detect-hold", "10s", *options)
         self.servers = {
             name: stack.enter_context(Sidecar(self.control, name, ECHO, options=threads,
                                               inbound={listen[name]: port}))

@@ -56,7 +56,7 @@ class Shop(Mesh):
             self.pod(name, address, "inventory-service", serves=("grpc", 9000))
         self.pod("orders", "10.1.1.31", "order-service", serves=("grpc-orders", 9000),
                  calls=(INVENTORY, USERS))
-        self.pod("users", "10.1.1.41", "user-service", serves=("users", 9000))
+        self.pod("users", "10.1.1.41", "user-service", serves=("grpc-users", 9000))
         for name, address in CLIENTS.items():
             self.pod(name, address, name, calls=(INVENTORY, ORDERS))
         self._runs = 0
