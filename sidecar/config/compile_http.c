@@ -260,26 +260,42 @@ static bool hcm_routes(struct compiler *c, const HCM(HttpConnectionManager) * ma
 static bool hcm_enums(struct compiler *c, const HCM(HttpConnectionManager) * manager,
                       struct hcm_config *out)
 {
-    static const uint8_t slashes[] = {ESCAPED_SLASHES_KEEP, ESCAPED_SLASHES_KEEP,
-                                      ESCAPED_SLASHES_REJECT, ESCAPED_SLASHES_REDIRECT,
-                                      ESCAPED_SLASHES_UNESCAPE};
-    unsigned slash = (unsigned)manager->path_with_escaped_slashes_action;
     unsigned server = (unsigned)manager->server_header_transformation;
     unsigned xfcc = (unsigned)manager->forward_client_cert_details;
     /* The order of enum xfcc_mode is FORWARD_ONLY before APPEND, like the wire's. */
-    if (slash >= COUNT_OF(slashes)) {
-        return compile_refuse(c, "path_with_escaped_slashes_action", "has no value %u", slash);
-    }
     if (server > SERVER_HEADER_PASS) {
         return compile_refuse(c, "server_header_transformation", "has no value %u", server);
     }
     if (xfcc > XFCC_ALWAYS) {
         return compile_refuse(c, "forward_client_cert_details", "has no value %u", xfcc);
     }
-    out->escaped_slashes = slashes[slash];
     out->server_header = (uint8_t)server;
     out->xfcc = (uint8_t)xfcc;
     return true;
+}
+
+/* Paths are normalised by the codecs, always and in one way (uri_normalise): what asks for another
+ * way is refused, since rules on paths would not see what the application sees. */
+static bool hcm_refused(struct compiler *c, const HCM(HttpConnectionManager) * manager)
+{
+    if (!compile_bool(manager->normalize_path, true)) {
+        return compile_refuse(c, "normalize_path", "false is not supported");
+    }
+    if (manager->merge_slashes) {
+        return compile_refuse(c, "merge_slashes", "is not supported");
+    }
+    if (manager->path_with_escaped_slashes_action >
+        HCM_IS(HTTP_CONNECTION_MANAGER__PATH_WITH_ESCAPED_SLASHES_ACTION__KEEP_UNCHANGED)) {
+        return compile_refuse(c, "path_with_escaped_slashes_action",
+                              "only KEEP_UNCHANGED is supported");
+    }
+    uint64_t limit_us = 0;
+    if (!compile_duration(c, "request_timeout", manager->request_timeout, 0, &limit_us)) {
+        return false;
+    }
+    return limit_us == 0 || compile_refuse(c, "request_timeout",
+                                           "is not supported; a route's "
+                                           "timeout is");
 }
 
 static bool hcm_times(struct compiler *c, const HCM(HttpConnectionManager) * manager,
@@ -288,8 +304,6 @@ static bool hcm_times(struct compiler *c, const HCM(HttpConnectionManager) * man
     const CORE(HttpProtocolOptions) *common = manager->common_http_protocol_options;
     return compile_duration(c, "stream_idle_timeout", manager->stream_idle_timeout, STREAM_IDLE_US,
                             &out->stream_idle_us) &&
-           compile_duration(c, "request_timeout", manager->request_timeout, 0,
-                            &out->request_timeout_us) &&
            compile_duration(c, "request_headers_timeout", manager->request_headers_timeout, 0,
                             &out->request_headers_timeout_us) &&
            compile_duration(c, "drain_timeout", manager->drain_timeout, DRAIN_US, &out->drain_us) &&
@@ -333,8 +347,6 @@ static void hcm_switches(const HCM(HttpConnectionManager) * manager, struct hcm_
     const CORE(Http1ProtocolOptions) *http1 = manager->http_protocol_options;
     out->use_remote_address = compile_bool(manager->use_remote_address, false);
     out->generate_request_id = compile_bool(manager->generate_request_id, true);
-    out->normalize_path = compile_bool(manager->normalize_path, false);
-    out->merge_slashes = manager->merge_slashes;
     out->xff_trusted_hops = manager->xff_num_trusted_hops;
     out->strip_port = manager->strip_matching_host_port;
     out->strip_any_port =
@@ -402,9 +414,9 @@ bool compile_hcm(struct compiler *c, const HCM(HttpConnectionManager) * manager,
         return compile_refuse(c, "append_x_forwarded_port", "is not supported");
     }
     hcm_switches(manager, out);
-    return hcm_codec(c, manager, out) && hcm_enums(c, manager, out) && hcm_times(c, manager, out) &&
-           hcm_limits(c, manager, out) && hcm_upgrades(c, manager, out) &&
-           hcm_tracing(c, manager, out) &&
+    return hcm_codec(c, manager, out) && hcm_enums(c, manager, out) && hcm_refused(c, manager) &&
+           hcm_times(c, manager, out) && hcm_limits(c, manager, out) &&
+           hcm_upgrades(c, manager, out) && hcm_tracing(c, manager, out) &&
            compile_access_logs(c, manager->access_log, manager->n_access_log, &out->access_logs,
                                &out->access_log_count) &&
            http_filters(c, manager, out) && hcm_routes(c, manager, out);

@@ -315,30 +315,11 @@ static bool forward_upgrades(struct compiler *c, const ROUTE(RouteAction) * acti
     return compile_count(c, "upgrade_configs", action->n_upgrade_configs, &out->upgrade_count);
 }
 
-/* The route's own mirrors, else the table's. */
-static bool forward_mirrors(struct routing *r, const ROUTE(RouteAction) * action,
-                            struct route_forward *out)
+/* The route's own mirrors, else the table's: a copy that nobody sends is refused, not forgotten. */
+static bool refuse_mirrors(struct routing *r, const ROUTE(RouteAction) * action)
 {
-    struct compiler *c = r->c;
-    ROUTE(RouteAction__RequestMirrorPolicy) *const *mirrors = action->request_mirror_policies;
-    size_t count = action->n_request_mirror_policies;
-    if (count == 0) {
-        mirrors = r->config->request_mirror_policies;
-        count = r->config->n_request_mirror_policies;
-    }
-    struct mirror_policy *list = COMPILE_ARRAY(c, struct mirror_policy, count);
-    for (size_t i = 0; i < count; i++) {
-        list[i].keep_host = mirrors[i]->disable_shadow_host_suffix_append;
-        compile_enter(c, "request_mirror_policies[%zu]", i);
-        bool good = cluster_index(r, "cluster", mirrors[i]->cluster, &list[i].cluster) &&
-                    compile_runtime_fraction(c, "runtime_fraction", mirrors[i]->runtime_fraction,
-                                             &list[i].fraction);
-        if (!compile_leave(c, good)) {
-            return false;
-        }
-    }
-    out->mirrors = list;
-    return compile_count(c, "request_mirror_policies", count, &out->mirror_count);
+    return action->n_request_mirror_policies + r->config->n_request_mirror_policies == 0 ||
+           compile_refuse(r->c, "request_mirror_policies", "is not supported");
 }
 
 static bool forward_rewrites(struct compiler *c, const ROUTE(RouteAction) * action,
@@ -435,7 +416,7 @@ static bool forward_of(struct routing *r, const ROUTE(VirtualHost) * host,
     return forward_targets(r, action, out) && forward_rewrites(c, action, out) &&
            forward_times(c, action, out) && forward_missing(c, action, out) &&
            forward_hashes(c, action, out) && forward_upgrades(c, action, out) &&
-           forward_mirrors(r, action, out) &&
+           refuse_mirrors(r, action) &&
            (retry == NULL || COMPILE_IN(c, compile_retry(c, retry, &out->retry), "retry_policy"));
 }
 
@@ -623,14 +604,8 @@ static bool host_of(struct routing *r, const ROUTE(VirtualHost) * host, struct v
         return compile_refuse(c, "domains", "must not be empty");
     }
     out->name = compile_name(c, host->name);
-    switch (host->require_tls) {
-    case ROUTE_IS(VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__NONE):
-        break;
-    case ROUTE_IS(VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__ALL):
-        out->require_tls = true;
-        break;
-    default:
-        return compile_refuse(c, "require_tls", "only NONE and ALL are supported");
+    if (host->require_tls != ROUTE_IS(VIRTUAL_HOST__TLS_REQUIREMENT_TYPE__NONE)) {
+        return compile_refuse(c, "require_tls", "only NONE is supported");
     }
     struct host_scope scope = {.config = host};
     const struct compile_header_lists request = {

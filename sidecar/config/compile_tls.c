@@ -169,34 +169,15 @@ static bool sans_of(struct compiler *c, const TLS(CertificateValidationContext) 
     return compile_count(c, "match_typed_subject_alt_names", typed + plain, &out->san_count);
 }
 
-/* "AB:CD" and "abcd" are the same. */
-static bool hashes_of(struct compiler *c, const TLS(CertificateValidationContext) * context,
-                      struct tls_validation *out)
+/* What would narrow whom we trust, and we do not look at: refused, since to pass over it would be
+ * to trust more than was asked for. */
+static bool refuse_unchecked(struct compiler *c, const TLS(CertificateValidationContext) * context)
 {
-    struct slice *list = COMPILE_ARRAY(c, struct slice, context->n_verify_certificate_hash);
-    for (size_t i = 0; i < context->n_verify_certificate_hash; i++) {
-        const char *text = context->verify_certificate_hash[i];
-        uint8_t hex[64];
-        size_t len = 0;
-        for (; *text != '\0' && len < sizeof(hex); text++) {
-            if (*text != ':') {
-                hex[len++] = slice_lower((uint8_t)*text);
-            }
-        }
-        if (len != sizeof(hex) || *text != '\0' ||
-            strspn(context->verify_certificate_hash[i], "0123456789abcdefABCDEF:") !=
-                strlen(context->verify_certificate_hash[i])) {
-            return compile_refuse(c, "verify_certificate_hash", "[%zu] is no SHA-256 in hex", i);
-        }
-        list[i] = arena_dup(c->arena, slice_of(hex, len));
-    }
-    out->hashes = list;
-    out->spkis =
-        compile_texts(c, context->verify_certificate_spki, context->n_verify_certificate_spki);
-    return compile_count(c, "verify_certificate_hash", context->n_verify_certificate_hash,
-                         &out->hash_count) &&
-           compile_count(c, "verify_certificate_spki", context->n_verify_certificate_spki,
-                         &out->spki_count);
+    const char *field = context->n_verify_certificate_hash > 0   ? "verify_certificate_hash"
+                        : context->n_verify_certificate_spki > 0 ? "verify_certificate_spki"
+                        : context->crl != NULL                   ? "crl"
+                                                                 : NULL;
+    return field == NULL || compile_refuse(c, field, "is not supported");
 }
 
 static bool validation_of(struct compiler *c, const TLS(CertificateValidationContext) * context,
@@ -213,8 +194,7 @@ static bool validation_of(struct compiler *c, const TLS(CertificateValidationCon
         context->trust_chain_verification ==
         TLS_IS(CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED);
     return compile_data(c, "trusted_ca", context->trusted_ca, &out->ca_pem) &&
-           compile_data(c, "crl", context->crl, &out->crl_pem) && sans_of(c, context, out) &&
-           hashes_of(c, context, out);
+           sans_of(c, context, out) && refuse_unchecked(c, context);
 }
 
 static bool validation_sds(struct compiler *c, const char *field,
@@ -254,8 +234,7 @@ static bool validation(struct compiler *c, const TLS(CommonTlsContext) * common,
                         "validation_context")) {
             return false;
         }
-        out->verify = out->validation.ca_pem.len > 0 || out->validation.hash_count > 0 ||
-                      out->validation.spki_count > 0;
+        out->verify = out->validation.ca_pem.len > 0;
         if (!out->verify && out->validation.san_count > 0) {
             /* Envoy refuses names that no chain proves. */
             return compile_refuse(c, "validation_context",

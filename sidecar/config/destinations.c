@@ -84,10 +84,8 @@ static const struct hcm_config outbound_http = {
     .max_streams = 100,
     .sampling_ppm = UINT32_MAX,
     .xfcc = XFCC_SANITIZE,
-    .escaped_slashes = ESCAPED_SLASHES_KEEP,
     .server_header = SERVER_HEADER_PASS,
     .generate_request_id = true,
-    .normalize_path = true,
     .accept_http_10 = true,
     .trailers = true,
 };

@@ -254,12 +254,6 @@ struct route_target {
     const struct origin *origin;           /* null: the route's */
 };
 
-struct mirror_policy {
-    uint16_t cluster;
-    struct fraction fraction;
-    bool keep_host; /* no "-shadow" behind the host */
-};
-
 struct upgrade_config {
     struct slice type; /* "websocket"; "CONNECT" */
     bool enabled;
@@ -282,7 +276,6 @@ enum route_action_kind { ROUTE_FORWARD, ROUTE_REDIRECT, ROUTE_DIRECT, ROUTE_NOT_
 
 struct route_forward {
     const struct route_target *targets;
-    const struct mirror_policy *mirrors;
     const struct hash_policy *hashes;
     const struct upgrade_config *upgrades;
     const struct retry_policy *retry; /* null: only the free retries */
@@ -296,7 +289,6 @@ struct route_forward {
     uint64_t grpc_timeout_max_us; /* UINT64_MAX: grpc-timeout is taken as it is */
     uint32_t split;               /* ordinal of the table's weighted routes; ROUTE_NO_SPLIT */
     uint16_t target_count;
-    uint16_t mirror_count;
     uint16_t hash_count;
     uint16_t upgrade_count;
     uint16_t cluster_missing_status; /* 503, 404, 500 */
@@ -349,7 +341,6 @@ struct virtual_host {
     struct slice name;
     const struct route *routes;
     uint32_t route_count;
-    bool require_tls;
 };
 
 struct domain {
@@ -393,13 +384,8 @@ struct tls_certificate {
 
 struct tls_validation {
     struct slice ca_pem;
-    struct slice crl_pem;
     const struct san_match *sans; /* one must match; none: any name that the chain proves */
-    const struct slice *hashes;   /* verify_certificate_hash, lower-case hex; one must match */
-    const struct slice *spkis;    /* verify_certificate_spki, base64 */
     uint16_t san_count;
-    uint16_t hash_count;
-    uint16_t spki_count;
     bool accept_untrusted;
 };
 
@@ -640,13 +626,6 @@ enum xfcc_mode { XFCC_SANITIZE, XFCC_FORWARD_ONLY, XFCC_APPEND, XFCC_SANITIZE_SE
 
 enum codec_choice { CODEC_CHOICE_AUTO, CODEC_CHOICE_HTTP1, CODEC_CHOICE_HTTP2 };
 
-enum escaped_slashes {
-    ESCAPED_SLASHES_KEEP,
-    ESCAPED_SLASHES_REJECT,
-    ESCAPED_SLASHES_REDIRECT,
-    ESCAPED_SLASHES_UNESCAPE
-};
-
 enum server_header { SERVER_HEADER_OVERWRITE, SERVER_HEADER_IF_ABSENT, SERVER_HEADER_PASS };
 
 struct hcm_config {
@@ -657,7 +636,6 @@ struct hcm_config {
     const struct upgrade_config *upgrades;
     const struct access_log_config *access_logs;
     uint64_t stream_idle_us;
-    uint64_t request_timeout_us;
     uint64_t request_headers_timeout_us;
     uint64_t idle_us; /* of a connection without a request */
     uint64_t max_connection_us;
@@ -671,15 +649,12 @@ struct hcm_config {
     uint32_t sampling_ppm; /* of traces; UINT32_MAX: the program's default */
     uint16_t upgrade_count;
     uint16_t access_log_count;
-    uint8_t codec;           /* enum codec_choice */
-    uint8_t xfcc;            /* enum xfcc_mode */
-    uint8_t escaped_slashes; /* enum escaped_slashes */
-    uint8_t server_header;   /* enum server_header */
+    uint8_t codec;         /* enum codec_choice */
+    uint8_t xfcc;          /* enum xfcc_mode */
+    uint8_t server_header; /* enum server_header */
     bool xfcc_subject, xfcc_cert, xfcc_chain, xfcc_dns, xfcc_uri;
     bool use_remote_address;
     bool generate_request_id;
-    bool normalize_path;
-    bool merge_slashes;
     bool strip_port; /* the port in Host goes, where it is the listener's */
     bool strip_any_port;
     bool accept_http_10;

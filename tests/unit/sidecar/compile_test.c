@@ -356,6 +356,10 @@ static void bad_routes_are_refused_by_field(void **state)
                 "'max_interval':'0.5s'}}"),
          "virtual_hosts[0].routes[0].route.retry_policy.retry_back_off.max_interval: is below "
          "base_interval"},
+        {ACTION("'cluster':'c','request_mirror_policies':[{'cluster':'d'}]"),
+         "virtual_hosts[0].routes[0].route.request_mirror_policies: is not supported"},
+        {"{'name':'t','virtual_hosts':[{'name':'a','domains':['x'],'require_tls':'ALL'}]}",
+         "virtual_hosts[0].require_tls: only NONE is supported"},
         {TABLE("{'match':{'safe_regex':{'regex':'(a'}},'route':{'cluster':'c'}}"), NULL},
         {TABLE("{'match':{'path_separated_prefix':'/a/'},'route':{'cluster':'c'}}"),
          "virtual_hosts[0].routes[0].match.path_separated_prefix: must be longer than 1, without "
@@ -471,6 +475,44 @@ static void filters_are_done_ignored_or_refused(void **state)
     /* A mistake is a mistake there too. */
     assert_false(
         config_compile(XDS_RESOURCE_LISTENER, "l", HTTP(ROUTER, ""), &options, &out, &err));
+}
+
+/* To pass over what narrows trust, or changes what rules on paths see, would be to fail open. */
+static void what_is_not_done_is_refused_not_forgotten(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *rest;
+        const char *error;
+    } managers[] = {
+        {ROUTED ",'normalize_path':false", "normalize_path: false is not supported"},
+        {ROUTED ",'merge_slashes':true", "merge_slashes: is not supported"},
+        {ROUTED ",'path_with_escaped_slashes_action':'REJECT_REQUEST'",
+         "path_with_escaped_slashes_action: only KEEP_UNCHANGED is supported"},
+        {ROUTED ",'request_timeout':'5s'",
+         "request_timeout: is not supported; a route's timeout is"},
+    };
+    for (size_t i = 0; i < COUNT_OF(managers); i++) {
+        char text[1024];
+        char error[256];
+        (void)snprintf(text, sizeof text, HTTP(ROUTER, "%s"), managers[i].rest);
+        (void)snprintf(error, sizeof error, "filter_chains[0].filters[0].typed_config.%s",
+                       managers[i].error);
+        config_bad(XDS_RESOURCE_LISTENER, "l", text, error);
+    }
+    struct compiled out =
+        config_good(XDS_RESOURCE_LISTENER, "l",
+                    HTTP(ROUTER, ROUTED ",'normalize_path':true,'request_timeout':'0s',"
+                                        "'path_with_escaped_slashes_action':'KEEP_UNCHANGED'"));
+    compiled_free(&out);
+    config_bad(XDS_RESOURCE_SECRET, "ROOTCA",
+               "{'name':'ROOTCA','validation_context':{'trusted_ca':{'inline_string':'R'},"
+               "'crl':{'inline_string':'L'}}}",
+               "validation_context.crl: is not supported");
+    config_bad(XDS_RESOURCE_SECRET, "ROOTCA",
+               "{'name':'ROOTCA','validation_context':{'verify_certificate_spki':["
+               "'NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A=']}}",
+               "validation_context.verify_certificate_spki: is not supported");
 }
 
 static void listeners_refuse_by_field(void **state)
@@ -675,6 +717,7 @@ int main(void)
         cmocka_unit_test(bad_routes_are_refused_by_field),
         cmocka_unit_test(http_defaults_are_envoys),
         cmocka_unit_test(filters_are_done_ignored_or_refused),
+        cmocka_unit_test(what_is_not_done_is_refused_not_forgotten),
         cmocka_unit_test(listeners_refuse_by_field),
         cmocka_unit_test(a_destination_is_complete),
         cmocka_unit_test(a_destination_never_names_what_is_not_there),
