@@ -9,7 +9,7 @@ import threading
 import unittest
 
 from support.mesh import metric
-from support.net import LOOPBACK, Peer
+from support.net import LOOPBACK, Peer, wait_for
 from support.opaque import Tunnel
 
 PRESETS = ("release",)
@@ -57,6 +57,7 @@ class Bulk(unittest.TestCase):
                 mine = {}
                 both(sock, mine, "up", "down")
             self.assertEqual(tunnel.wait_all_closed(), 1)
+            wait_for(lambda: len(sums) == 2, 60, "the server's own sums")
             self.assertEqual(sums, mine)
             for what in ("sent_bytes", "received_bytes"):
                 self.assertEqual(tunnel.counted(what), (SIZE, SIZE))
