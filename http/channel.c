@@ -107,6 +107,18 @@ bool stream_open(struct stream *stream)
     return true;
 }
 
+/* The owner has more to read. In this tick, unless the connection has had its share of it: where
+ * what is read can leave at once, a bulk transfer would go on for as long as the kernel holds some,
+ * and whoever else the thread serves would wait. */
+static void run_again(struct channel *channel)
+{
+    if (channel->turn_us == channel->loop->now_us && channel->turn_bytes >= CHANNEL_TURN_BYTES) {
+        loop_post_later(channel->loop, channel->owner);
+    } else {
+        loop_post(channel->loop, channel->owner);
+    }
+}
+
 static void update_pause(struct channel *channel, bool paused)
 {
     channel->paused = paused;
@@ -117,7 +129,7 @@ static void update_pause(struct channel *channel, bool paused)
     unsigned without = net->wanted & ~(unsigned)NET_READ;
     net_want(net, paused ? without : without | NET_READ);
     if (!paused && ((net->ready & NET_READ) != 0 || conn_pending(channel->conn))) {
-        loop_post_later(channel->loop, channel->owner);
+        run_again(channel);
     }
 }
 
@@ -275,6 +287,11 @@ static enum io fill(struct channel *channel)
     enum io result = conn_recv(channel->conn, (struct span){span.at + have, span.len - have}, &got);
     channel->input.len += got;
     channel->bytes_in += got;
+    if (channel->turn_us != channel->loop->now_us) {
+        channel->turn_us = channel->loop->now_us;
+        channel->turn_bytes = 0;
+    }
+    channel->turn_bytes += (uint32_t)got;
     return result;
 }
 
@@ -316,7 +333,7 @@ static enum channel_step end_of_run(struct channel *channel)
         return CHANNEL_GONE;
     }
     if (readable(channel) || (channel->deaf && !channel->paused)) {
-        loop_post_later(channel->loop, channel->owner); /* one receive a tick: others wait too */
+        run_again(channel);
     }
     return CHANNEL_QUIET;
 }

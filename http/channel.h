@@ -29,6 +29,8 @@
 #define CHANNEL_OUT_MUCH (32U * 1024)
 /* Bytes of pipelined requests that are held while an answer is pending. */
 #define CHANNEL_PIPELINE_MAX (16U * 1024)
+/* Received from one connection in a tick, before others have their turn. */
+#define CHANNEL_TURN_BYTES (128U * 1024)
 
 struct stream;
 
@@ -58,9 +60,11 @@ struct channel {
     struct task flush;
     uint64_t bytes_in;
     uint64_t bytes_out;
-    bool filled; /* this run has received */
-    bool again;  /* the codec may go on without new bytes */
-    bool eof;    /* FIN seen */
+    uint64_t turn_us;    /* the tick in which it last received */
+    uint32_t turn_bytes; /* in that tick */
+    bool filled;         /* this run has received */
+    bool again;          /* the codec may go on without new bytes */
+    bool eof;            /* FIN seen */
     bool eof_told;
     bool hears_out; /* the owner's wish: what came before a reset is read, as an answer may be */
     bool deaf;      /* sending was answered by a reset; what came before it is read, then gone */
