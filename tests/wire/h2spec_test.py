@@ -3,9 +3,9 @@ client's (outbound), towards nghttpd over HTTP/2 and nginx over HTTP/1."""
 
 import contextlib
 import os
+import re
 import tempfile
 import unittest
-import xml.etree.ElementTree as ElementTree
 
 from support import needs, net, peers
 from support.program import Program, run, temp_folder
@@ -21,6 +21,9 @@ http {{
   server {{ listen 127.0.0.1:{port}; location / {{ root {folder}; error_page 405 =200 /index.html; }} }}
 }}
 """
+
+# Of its report, which is not always well-formed: what a case saw is in it byte for byte.
+CASE = re.compile('<testcase package="([^"]*)" classname="([^"]*)"[^>]*>(.*?)</testcase>', re.S)
 
 
 class Spec(unittest.TestCase):
@@ -80,13 +83,11 @@ class Spec(unittest.TestCase):
         report = f"{self.folder}/report.xml"
         _, out, err = run([self.h2spec, *sections, "-S", "-p", port, "-P", "/index.html", "-o", 10,
                            "-j", report], timeout_s=600)
-        wrong, count = set(), 0
-        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
-            for case in suite.iter("testcase"):
-                count += 1
-                if any(case.find(tag) is not None for tag in ("failure", "error", "skipped")):
-                    wrong.add((suite.get("package"), case.get("classname")))
-        return wrong, count, f"{out[out.find('Failures:'):]}\n{err}"
+        with open(report, encoding="utf-8", errors="replace") as file:
+            cases = CASE.findall(file.read())
+        wrong = {(section, case) for section, case, told in cases
+                 if re.search("<(failure|error|skipped)", told)}
+        return wrong, len(cases), f"{out[out.find('Failures:'):]}\n{err}"
 
     def judge(self, port, but=()):
         """Every case passes but those that are named. A case whose request is whole before what it
