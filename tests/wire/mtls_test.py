@@ -159,11 +159,9 @@ class Requests(Mesh):
         self.addCleanup(release.set)
 
         def script(connection):
-            request = connection.head()
-            if request.target == "/stall":
-                release.wait(20)
-                return
-            connection.send(OK)
+            while connection.head().target != "/stall":
+                connection.send(OK)
+            release.wait(20)
 
         self.play(script)
         stalled = self.client()
